@@ -1,0 +1,1 @@
+"""What a program that sends tasks uses: App, Task, AsyncResult."""

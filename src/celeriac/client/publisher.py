@@ -1,0 +1,122 @@
+"""Sends envelopes: now, or together at the end of a batch; again while the broker is away.
+
+Owns: Publisher, Batch.  Thread rule: any thread; a batch belongs to the context that opened it.
+May import: kernel, ports.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any
+
+from celeriac.kernel.errors import BrokerUnavailable
+from celeriac.kernel.message import Envelope
+from celeriac.kernel.retry import policy_delays
+from celeriac.ports.broker import Broker
+
+logger = logging.getLogger("celeriac.client")
+
+FLUSH_AT = 1_000
+"""Envelopes that a batch collects before it sends some: bounds its memory."""
+
+_batch: ContextVar[Batch | None] = ContextVar("celeriac_batch", default=None)
+
+
+class Publisher:
+    """Sends through one broker.
+
+    :param broker: returns the open broker.
+    :param deadline: seconds that one publish may take in all, with its retries.
+    """
+
+    def __init__(self, broker: Callable[[], Broker], deadline: float) -> None:
+        self._broker = broker
+        self._deadline = deadline
+
+    def publish(
+        self, envelopes: Sequence[Envelope], policy: Mapping[str, Any] | None = None
+    ) -> None:
+        """Send envelopes, or keep them for the end of the batch that is open here.
+
+        A send that failed is tried again with the same ids, which the broker knows apart.
+
+        :param policy: Celery's `retry_policy`; None tries once.
+        :raises BrokerUnavailable: the broker was away for longer than the policy allows.
+        :raises BrokerRejected: the broker refused.
+        """
+        batch = _batch.get()
+        if batch is not None and batch.publisher is self:
+            batch.add(envelopes)
+            return
+        self.send(envelopes, policy)
+
+    def send(self, envelopes: Sequence[Envelope], policy: Mapping[str, Any] | None) -> None:
+        """Send envelopes now; as `publish` otherwise."""
+        try:
+            self._broker().publish(envelopes)
+        except BrokerUnavailable as error:
+            if policy is None:
+                raise
+            self._retry(envelopes, policy, error)
+
+    def _retry(
+        self, envelopes: Sequence[Envelope], policy: Mapping[str, Any], error: BrokerUnavailable
+    ) -> None:
+        ends = time.monotonic() + self._deadline
+        for delay in policy_delays(policy):
+            if time.monotonic() + delay > ends:
+                break
+            time.sleep(delay)
+            try:
+                self._broker().publish(envelopes)
+            except BrokerUnavailable as again:
+                error = again
+            else:
+                return
+        raise error
+
+
+class Batch:
+    """Collects what is published while it is open and sends it in as few calls as can be.
+
+    Use it as `with app.batch():`.  When the block raises, what was collected is not sent.
+
+    :param policy: Celery's `retry_policy`.
+    """
+
+    def __init__(self, publisher: Publisher, policy: Mapping[str, Any] | None = None) -> None:
+        self.publisher = publisher
+        self._policy = policy
+        self._held: list[Envelope] = []
+        self._token: Token[Batch | None] | None = None
+
+    def add(self, envelopes: Sequence[Envelope]) -> None:
+        """Collect; sends what is there when it has become much."""
+        self._held.extend(envelopes)
+        if len(self._held) >= FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was collected so far."""
+        held, self._held = self._held, []
+        if held:
+            self.publisher.send(held, self._policy)
+
+    def __enter__(self) -> Batch:
+        self._token = _batch.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            _batch.reset(self._token)
+        if error is None:
+            self.flush()

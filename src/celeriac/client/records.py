@@ -1,0 +1,103 @@
+"""Task states as the store keeps them: Celery's result meta, encoded and read back.
+
+Owns: make_record, read_meta.  May import: kernel, ports, client.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING, Any
+
+from celeriac.client.context import Context
+from celeriac.kernel.errors import BackendGetMetaError, DecodeError, EncodeError
+from celeriac.kernel.failure import describe, rebuild
+from celeriac.kernel.message import Record
+from celeriac.kernel.states import EXCEPTION_STATES
+from celeriac.ports.registry import find_codec
+
+if TYPE_CHECKING:
+    from celeriac.client.app import Celeriac
+
+
+def make_record(
+    app: Celeriac,
+    request: Context,
+    state: str,
+    result: Any = None,
+    traceback: str | None = None,
+    *,
+    task: str | None = None,
+    runtime: float | None = None,
+) -> Record:
+    """Return the record of a task's state.
+
+    :param result: the returned value, the exception of an exception state, or a state's meta.
+    :raises EncodeError: the result serializer cannot carry `result`.
+    """
+    conf = app.conf
+    now = time.time()
+    if state in EXCEPTION_STATES and isinstance(result, BaseException):
+        result = describe(result)
+    meta: dict[str, Any] = {
+        "status": state,
+        "result": result,
+        "traceback": traceback,
+        "children": request.children or [],
+        "date_done": dt.datetime.fromtimestamp(now, dt.UTC).isoformat(),
+        "task_id": request.id,
+    }
+    head = request.head
+    if head.parent_id:
+        meta["parent_id"] = head.parent_id
+    if head.group:
+        meta["group_id"] = head.group
+    if conf.result_extended:
+        meta.update(_extended(request))
+    body = find_codec(conf.result_serializer).dumps(meta)
+    kept = app.result_expires
+    return Record(
+        request.id,
+        state,
+        body,
+        (request.envelope.attempt, request.handed_out),
+        now + kept if kept else 0.0,
+    )
+
+
+def _extended(request: Context) -> dict[str, Any]:
+    extended = {
+        "name": request.head.task,
+        "args": request.args,
+        "kwargs": request.kwargs,
+        "worker": request.hostname,
+        "retries": request.retries,
+        "queue": request.envelope.queue,
+    }
+    codec = find_codec("json")
+    for name in ("args", "kwargs"):
+        try:
+            codec.dumps(extended[name])
+        except EncodeError:
+            extended[name] = repr(extended[name])[:1024]
+    return extended
+
+
+def read_meta(app: Celeriac, record: Record) -> dict[str, Any]:
+    """Return the meta of a record, with an exception rebuilt where its state says one.
+
+    :raises BackendGetMetaError: the record cannot be read with `result_serializer`.
+    """
+    if record.body is None:
+        return {"status": record.state, "result": None, "traceback": None, "children": []}
+    try:
+        meta = find_codec(app.conf.result_serializer).loads(record.body)
+        state = meta["status"]
+    except (DecodeError, KeyError, TypeError) as error:
+        raise BackendGetMetaError(
+            f"the result of {record.id} cannot be read as {app.conf.result_serializer}: {error}"
+        ) from error
+    result = meta.get("result")
+    if state in EXCEPTION_STATES and isinstance(result, dict) and "exc_type" in result:
+        meta["result"] = rebuild(result)
+    return dict(meta)

@@ -1,0 +1,103 @@
+"""One thread waits for the results that any number of threads and coroutines wait for.
+
+Owns: Watcher.  Thread rule: any thread may wait; the watch is polled by the watcher's own.
+May import: kernel, ports.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+from celeriac.kernel.errors import BrokerUnavailable
+from celeriac.kernel.message import Record
+from celeriac.ports.results import ResultBackend, Watch
+
+logger = logging.getLogger("celeriac.client")
+
+Callback = Callable[[Record], None]
+
+IDLE = 1.0
+"""Seconds of one poll; a safety net, since `add` ends a poll."""
+
+
+class Watcher:
+    """Calls back when results are final.
+
+    The thread starts with the first waiter and ends a little after the last.
+
+    :param store: the result store.
+    """
+
+    def __init__(self, store: ResultBackend) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Callback]] = defaultdict(list)
+        self._watch: Watch | None = None
+        self._thread: threading.Thread | None = None
+
+    def add(self, task_id: str, callback: Callback) -> None:
+        """Call `callback` with the record once it is final, from the watcher's thread."""
+        with self._lock:
+            self._waiting[task_id].append(callback)
+            watch = self._watch
+            if watch is None:
+                watch = self._watch = self._store.watch()
+                self._thread = threading.Thread(
+                    target=self._run, args=(watch,), name="celeriac-watcher", daemon=True
+                )
+                self._thread.start()
+            watch.add([task_id])
+
+    def discard(self, task_id: str, callback: Callback) -> None:
+        """Wait no longer."""
+        with self._lock:
+            callbacks = self._waiting.get(task_id)
+            if callbacks is None:
+                return
+            if callback in callbacks:
+                callbacks.remove(callback)
+            if not callbacks:
+                del self._waiting[task_id]
+                if self._watch is not None:
+                    self._watch.discard([task_id])
+
+    def wait(self, task_id: str, timeout: float | None) -> Record | None:
+        """Block until the result is final; None when `timeout` seconds have passed."""
+        found: list[Record] = []
+        done = threading.Event()
+
+        def callback(record: Record) -> None:
+            found.append(record)
+            done.set()
+
+        self.add(task_id, callback)
+        try:
+            done.wait(timeout)
+        finally:
+            self.discard(task_id, callback)
+        return found[0] if found else None
+
+    def _run(self, watch: Watch) -> None:
+        idle = 0
+        while True:
+            try:
+                records = watch.poll(IDLE)
+            except BrokerUnavailable as error:
+                logger.warning("the result store is away, waiting goes on: %s", error)
+                time.sleep(IDLE)
+                continue
+            for record in records.values():
+                with self._lock:
+                    callbacks = self._waiting.pop(record.id, ())
+                for callback in callbacks:
+                    callback(record)
+            with self._lock:
+                idle = 0 if self._waiting else idle + 1
+                if idle > 5:
+                    self._watch = None
+                    break
+        watch.close()

@@ -1,0 +1,1 @@
+"""Remote control of workers: commands over the bus, and replies."""

@@ -1,0 +1,1 @@
+"""Driver families: one folder is one technology with all its roles."""

@@ -1,0 +1,1 @@
+"""What a driver, pool or codec author reads; nothing else of celeriac is needed."""

@@ -1,0 +1,1 @@
+"""The worker: claims deliveries, has a pool run them, settles what became of them."""

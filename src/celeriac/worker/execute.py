@@ -1,0 +1,530 @@
+"""Runs one delivery: resolve, check, bind, run, conclude.
+
+One `Execution` lives in every process that runs tasks; what it returns is a whole settlement,
+encoded where the task ran, so that the worker's parent process never decodes.
+
+Owns: Execution, refuse_limits.  Thread rule: may run in any number of threads at once.
+May import: kernel, ports, client, worker.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from celeriac.client.app import Celeriac
+from celeriac.client.attempt import Attempt
+from celeriac.client.compose import compose
+from celeriac.client.context import Context
+from celeriac.client.current import push_app
+from celeriac.client.loop import LoopThread
+from celeriac.client.records import make_record
+from celeriac.kernel.errors import (
+    CeleryError,
+    ContentDisallowed,
+    ImproperlyConfigured,
+    InvalidTaskError,
+    NotRegistered,
+    Reject,
+    Retry,
+    TaskRevokedError,
+    WireError,
+    WorkerLostError,
+)
+from celeriac.kernel.ids import child_id
+from celeriac.kernel.lifecycle import Decision, Policy, decide
+from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
+from celeriac.kernel.redact import bounded_repr
+from celeriac.kernel.states import FAILURE, RETRY, REVOKED, STARTED, SUCCESS
+from celeriac.kernel.wire import Headers, pack, parse_time, task_name, unpack
+from celeriac.ports.codec import Codec
+from celeriac.ports.pool import PoolTraits, TaskFrame
+from celeriac.ports.registry import accept, find_codec, find_compression
+
+logger = logging.getLogger("celeriac.task")
+
+LONGEST_PARK = 60.0
+"""Seconds between two offers of a message that no worker could run so far."""
+
+
+class _Prepared:
+    """What is the same for every run of one task."""
+
+    __slots__ = (
+        "check",
+        "hard",
+        "ignore",
+        "keep_errors",
+        "limited",
+        "policy",
+        "soft",
+        "task",
+        "track",
+    )
+
+    def __init__(self, task: Any, default_limits: tuple[float | None, float | None]) -> None:
+        self.task = task
+        self.policy: Policy = task.policy()
+        hard, soft = task.setting("time_limit"), task.setting("soft_time_limit")
+        self.hard = default_limits[0] if hard is None else hard
+        self.soft = default_limits[1] if soft is None else soft
+        self.limited = bool(self.hard or self.soft)
+        self.ignore = bool(task.setting("ignore_result"))
+        self.keep_errors = bool(task.setting("store_errors_even_if_ignored"))
+        self.track = bool(task.setting("track_started"))
+        self.check = task._check if task.typing else None
+
+
+class _Job:
+    """A delivery that has passed every check."""
+
+    __slots__ = ("attempt", "delivery", "head", "payload", "prepared", "request")
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        head: Headers,
+        payload: bytes,
+        prepared: _Prepared,
+        request: Context,
+        attempt: Attempt,
+    ) -> None:
+        self.delivery, self.head, self.payload = delivery, head, payload
+        self.prepared, self.request, self.attempt = prepared, request, attempt
+
+
+class Execution:
+    """Runs deliveries of one worker.
+
+    :param frame: what the pool lends: limits, and a way for states of running tasks.
+    :param traits: what the pool can do; a call that needs more is handed back.
+    :param limits: the worker's own (hard, soft) time limits, seconds.
+    """
+
+    def __init__(
+        self,
+        app: Celeriac,
+        frame: TaskFrame,
+        *,
+        hostname: str,
+        traits: PoolTraits,
+        limits: tuple[float | None, float | None] = (None, None),
+    ) -> None:
+        conf = app.conf
+        self._app = app
+        self._frame = frame
+        self._hostname = hostname
+        self._traits = traits
+        self._limits = limits
+        self._tasks = app.tasks
+        self._prepared: dict[str, _Prepared] = {}
+        self._acceptance = accept(conf.accept_content)
+        self._codecs: dict[str, Codec] = {}
+        self._loop = LoopThread()
+        self._keeps = app.keeps_results
+        self._log = conf.worker_log_tasks
+        self._max_size = conf.task_max_decompressed_size
+        self._asynchronous = {
+            name for name, task in self._tasks.items() if inspect.iscoroutinefunction(task.run)
+        }
+        push_app(app)
+
+    # -- running --------------------------------------------------------------------------------
+
+    def __call__(self, delivery: Delivery) -> Settlement:
+        """Run a delivery and return how it ends."""
+        job = self._prepare(delivery)
+        if isinstance(job, Settlement):
+            return job
+        job.attempt.run()
+        return self._conclude(job)
+
+    def is_async(self, delivery: Delivery) -> bool:
+        """Return whether the delivery's task is `async def`."""
+        try:
+            return task_name(delivery.envelope.body) in self._asynchronous
+        except WireError:
+            return False
+
+    async def run_async(self, delivery: Delivery) -> Settlement:
+        """Run a delivery of an `async def` task on the pool's own loop."""
+        job = self._prepare(delivery)
+        if isinstance(job, Settlement):
+            return job
+        await job.attempt.run_async()
+        return self._conclude(job)
+
+    def _prepare(self, delivery: Delivery) -> _Job | Settlement:
+        envelope = delivery.envelope
+        head: Headers | None = None
+        try:
+            head, payload = unpack(envelope.body)
+            prepared = self._prepared.get(head.task) or self._find(head.task)
+            if prepared is None:
+                return self.park(delivery, head, payload, NotRegistered(head.task))
+            if (early := self._not_now(delivery, head, prepared)) is not None:
+                return early
+            args, kwargs, embed = self._decode(head, payload)
+            if prepared.check is not None:
+                _check_arguments(prepared.check, head.task, args, kwargs)
+        except (CeleryError, RecursionError) as error:
+            return self._bury(delivery, head, error)
+        request = Context(head, envelope, args, kwargs, embed)
+        request.hostname = self._hostname
+        request.handed_out = delivery.handed_out
+        request.note = self._frame.noted
+        if prepared.track and self._keeps and not prepared.ignore:
+            meta = {"pid": os.getpid(), "hostname": self._hostname}
+            self._frame.noted([make_record(self._app, request, STARTED, meta)])
+        if prepared.limited or head.timelimit != (None, None):
+            hard, soft = head.timelimit
+            self._frame.limits(soft or prepared.soft, hard or prepared.hard)
+        return _Job(
+            delivery,
+            head,
+            payload,
+            prepared,
+            request,
+            Attempt(prepared.task, request, self._loop.run),
+        )
+
+    def _find(self, name: str) -> _Prepared | None:
+        task = self._tasks.get(name)
+        if task is None:
+            return None
+        prepared = self._prepared[name] = _Prepared(task, self._limits)
+        return prepared
+
+    def _not_now(self, delivery: Delivery, head: Headers, prepared: _Prepared) -> Settlement | None:
+        """Return how a delivery ends that must not be run, or not here, or not yet."""
+        envelope = delivery.envelope
+        expires_at = envelope.expires_at
+        if head.expires is not None:
+            expires_at = parse_time(head.expires, "expires")
+        if expires_at and time.time() >= expires_at:
+            if self._log:
+                logger.info("Discarding revoked task: %s[%s] (expired)", head.task, head.id)
+            return self._end(delivery, head, REVOKED, TaskRevokedError("expired"))
+        if head.eta is not None:
+            due, head.eta = parse_time(head.eta, "eta"), None
+            if due > time.time():
+                _, payload = unpack(envelope.body)
+                again = replace(envelope, body=pack(head, payload), not_before=due)
+                return Settlement(delivery, Verdict.RETRY, again)
+        policy = prepared.policy
+        if delivery.handed_out > policy.max_deliveries:
+            times = delivery.handed_out - 1
+            error = WorkerLostError(f"it was handed out {times} times without an outcome")
+            return self._bury(delivery, head, error)
+        if delivery.handed_out > 1 and not policy.acks_late:
+            # At most once was asked for: whether it ran cannot be known, so it is not run again.
+            error = WorkerLostError(
+                "its worker died, and acks_late=False allows no second delivery"
+            )
+            return self._end(delivery, head, FAILURE, error)
+        hard, soft = head.timelimit
+        if (hard and not self._traits.stops_hard) or (soft and not self._traits.stops_soft):
+            _, payload = unpack(envelope.body)
+            error = ImproperlyConfigured(
+                f"the {self._traits.name} pool cannot keep its time limits"
+            )
+            return self.park(delivery, head, payload, error)
+        return None
+
+    def _decode(self, head: Headers, payload: bytes) -> tuple[list[Any], dict[str, Any], Any]:
+        codec = self._codecs.get(head.content_type)
+        if codec is None:
+            self._acceptance.check(head.content_type)
+            try:
+                codec = self._codecs[head.content_type] = find_codec(head.content_type)
+            except ImproperlyConfigured as error:
+                raise ContentDisallowed(str(error)) from error
+        if head.compression:
+            payload = find_compression(head.compression).decompress(payload, limit=self._max_size)
+        decoded = codec.loads(payload)
+        try:
+            args, kwargs, embed = decoded
+        except (TypeError, ValueError):
+            raise InvalidTaskError("the body is not [args, kwargs, embed]") from None
+        if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+            raise InvalidTaskError("args must be a list and kwargs an object")
+        return args, kwargs, embed if isinstance(embed, dict) else None
+
+    # -- concluding -----------------------------------------------------------------------------
+
+    def _conclude(self, job: _Job) -> Settlement:
+        attempt, delivery = job.attempt, job.delivery
+        error = attempt.error
+        if error is None:
+            return self._succeed(job)
+        now = time.time()
+        decision = decide(job.prepared.policy, error, handed_out=delivery.handed_out, now=now)
+        self._log_error(job, error)
+        settlement = Settlement(
+            delivery, decision.verdict, reason=decision.reason, runtime=attempt.runtime
+        )
+        if decision.verdict is Verdict.RETRY and isinstance(error, Retry):
+            try:
+                settlement.again = self._again(job, error, decision)
+            except (CeleryError, TypeError, ValueError) as broken:
+                return self._fail(job, broken)
+        if decision.state is not None:
+            cause: BaseException = error
+            if isinstance(error, Retry):
+                cause = error.exc or error
+            elif isinstance(error, Reject):
+                cause = Reject(str(error.reason), error.requeue)
+            settlement.record = self._record(job, decision.state, cause)
+            if decision.state == FAILURE:
+                settlement.publish = self._links(job, "errbacks", job.request.id)
+        return settlement
+
+    def _succeed(self, job: _Job) -> Settlement:
+        attempt = job.attempt
+        settlement = Settlement(job.delivery, Verdict.ACK, runtime=attempt.runtime)
+        try:
+            if self._keeps and not (job.prepared.ignore or job.head.ignore_result):
+                settlement.record = make_record(self._app, job.request, SUCCESS, attempt.value)
+            if job.request.embed.get("callbacks") or job.request.embed.get("chain"):
+                settlement.publish = self._next(job, attempt.value)
+        except (CeleryError, RecursionError, TypeError, ValueError) as error:
+            return self._fail(job, error)
+        if self._log and logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "Task %s[%s] succeeded in %ss: %s",
+                job.head.task,
+                job.head.id,
+                round(attempt.runtime, 6),
+                bounded_repr(attempt.value, job.prepared.task.resultrepr_maxsize),
+            )
+        return settlement
+
+    def _fail(self, job: _Job, error: BaseException) -> Settlement:
+        """Return the settlement of a task whose outcome cannot be carried on."""
+        self._log_error(job, error)
+        settlement = Settlement(job.delivery, Verdict.ACK, runtime=job.attempt.runtime)
+        settlement.record = self._record(job, FAILURE, error)
+        settlement.publish = self._links(job, "errbacks", job.request.id)
+        return settlement
+
+    def _record(self, job: _Job, state: str, error: BaseException) -> Record | None:
+        prepared = job.prepared
+        ignored = prepared.ignore or job.head.ignore_result
+        if not self._keeps or (ignored and not (prepared.keep_errors and state != RETRY)):
+            return None
+        return make_record(self._app, job.request, state, error, job.attempt.traceback)
+
+    def _again(self, job: _Job, error: Retry, decision: Decision) -> Envelope:
+        """Return the envelope of the next attempt: the same one, but for what retry() changed."""
+        envelope = replace(
+            job.delivery.envelope,
+            attempt=job.request.retries + 1,
+            not_before=decision.not_before,
+        )
+        changes = error.sig
+        if not changes:
+            return envelope
+        request, options = job.request, dict(changes["options"])
+        args = request.args if changes["args"] is None else changes["args"]
+        kwargs = request.kwargs if changes["kwargs"] is None else changes["kwargs"]
+        options.setdefault("queue", envelope.queue)
+        options.setdefault("priority", envelope.priority)
+        options.setdefault("headers", job.head.extra)
+        for link, embedded in (
+            ("link", "callbacks"),
+            ("link_error", "errbacks"),
+            ("chain", "chain"),
+        ):
+            options.setdefault(link, request.embed.get(embedded))
+        options["task_id"] = request.id
+        made, head = compose(self._app, job.head.task, args, kwargs, options, job.prepared.task)
+        _, payload = unpack(made.body)
+        kept = copy.copy(job.head)
+        kept.content_type, kept.content_encoding = head.content_type, head.content_encoding
+        kept.compression, kept.extra = head.compression, head.extra
+        if head.timelimit != (None, None):
+            kept.timelimit = head.timelimit
+        return replace(
+            envelope,
+            body=pack(kept, payload),
+            queue=made.queue,
+            priority=made.priority,
+            expires_at=made.expires_at or envelope.expires_at,
+        )
+
+    def _next(self, job: _Job, value: Any) -> tuple[Envelope, ...]:
+        embed = job.request.embed
+        follow_ups = list(self._links(job, "callbacks", value))
+        chain = list(embed.get("chain") or ())
+        if chain:
+            # Celery keeps the rest of a chain reversed: the next step is the last one.
+            step = dict(chain.pop())
+            step["options"] = {**step.get("options", {}), "chain": chain}
+            follow_ups.append(self._call(job, step, value, "chain"))
+        return tuple(follow_ups)
+
+    def _links(self, job: _Job, kind: str, argument: Any) -> tuple[Envelope, ...]:
+        links = job.request.embed.get(kind) or ()
+        made = []
+        for index, link in enumerate(links):
+            try:
+                made.append(self._call(job, link, argument, f"{kind}{index}"))
+            except (CeleryError, TypeError, ValueError) as error:
+                if kind == "callbacks":
+                    raise
+                logger.error(
+                    "an errback of %s[%s] was not sent: %s", job.head.task, job.head.id, error
+                )
+        return tuple(made)
+
+    def _call(self, job: _Job, link: Mapping[str, Any], argument: Any, slot: str) -> Envelope:
+        """Return the envelope of a follow-up, with the same id however often this task runs."""
+        args = tuple(link.get("args") or ())
+        if not link.get("immutable"):
+            args = (argument, *args)
+        options = dict(link.get("options") or {})
+        for local in ("retry", "retry_policy"):
+            options.pop(local, None)
+        options.setdefault("task_id", child_id(job.head.id, slot))
+        options.setdefault("root_id", job.head.root_id or job.head.id)
+        options.setdefault("parent_id", job.head.id)
+        name = link["task"]
+        task = self._tasks.get(name)
+        envelope, _ = compose(self._app, name, args, link.get("kwargs") or {}, options, task)
+        request = job.request
+        request.children = [*(request.children or ()), [[envelope.id, None], None]]
+        return envelope
+
+    # -- what is not run ------------------------------------------------------------------------
+
+    def _end(self, delivery: Delivery, head: Headers, state: str, error: Exception) -> Settlement:
+        return Settlement(
+            delivery, Verdict.ACK, record=self._record_of(delivery, head, state, error)
+        )
+
+    def end_revoked(self, delivery: Delivery, error: Exception, state: str) -> Settlement:
+        """Return how a delivery ends that was revoked before it began."""
+        try:
+            head, _ = unpack(delivery.envelope.body)
+        except WireError as broken:
+            return self._bury(delivery, None, broken)
+        if self._log:
+            logger.info("Discarding revoked task: %s[%s]", head.task, head.id)
+        return self._end(delivery, head, state, error)
+
+    def _bury(self, delivery: Delivery, head: Headers | None, error: BaseException) -> Settlement:
+        name = head.task if head is not None else "?"
+        reason = f"{type(error).__name__}: {error!s:.500}"
+        logger.error("Task %s[%s] is buried: %s", name, delivery.envelope.id, reason)
+        record = self._record_of(delivery, head, FAILURE, error)
+        return Settlement(delivery, Verdict.BURY, record=record, reason=reason)
+
+    def _record_of(
+        self, delivery: Delivery, head: Headers | None, state: str, error: BaseException
+    ) -> Record | None:
+        if not self._keeps:
+            return None
+        request = Context(head or Headers("?", delivery.envelope.id), delivery.envelope)
+        request.id = delivery.envelope.id
+        request.handed_out = delivery.handed_out
+        request.hostname = self._hostname
+        return make_record(self._app, request, state, error)
+
+    def park(
+        self, delivery: Delivery, head: Headers, payload: bytes, error: Exception
+    ) -> Settlement:
+        """Hand a delivery back that another worker may be able to run, later and later.
+
+        Buried when none has taken it for `task_unknown_patience` seconds.
+        """
+        conf, now = self._app.conf, time.time()
+        first = head.parked_at or now
+        if now - first >= conf.task_unknown_patience:
+            return self._bury(delivery, head, error)
+        delay = min(LONGEST_PARK, conf.task_unknown_delay * 2.0**head.parked)
+        delay = max(0.01, min(delay, first + conf.task_unknown_patience - now))
+        logger.warning(
+            "Task %s[%s] is handed back for %.1f s: %s",
+            head.task,
+            head.id,
+            delay,
+            f"no task of that name is known to {self._hostname}"
+            if isinstance(error, NotRegistered)
+            else error,
+        )
+        head.parked_at, head.parked = first, head.parked + 1
+        again = replace(delivery.envelope, body=pack(head, payload), not_before=now + delay)
+        return Settlement(delivery, Verdict.RETRY, again)
+
+    def lost(self, delivery: Delivery, error: Exception) -> Settlement:
+        """Return how a delivery ends whose process is gone."""
+        head: Headers | None = None
+        policy = Policy(max_deliveries=self._app.conf.task_max_deliveries)
+        try:
+            head, _ = unpack(delivery.envelope.body)
+            prepared = self._prepared.get(head.task) or self._find(head.task)
+            if prepared is not None:
+                policy = prepared.policy
+        except CeleryError:
+            pass  # a body that cannot be read is buried when it is claimed again
+        decision = decide(policy, error, handed_out=delivery.handed_out, now=time.time())
+        name = head.task if head is not None else "?"
+        logger.error("Task %s[%s]: %s", name, delivery.envelope.id, error)
+        settlement = Settlement(delivery, decision.verdict, reason=decision.reason)
+        if decision.state is not None:
+            settlement.record = self._record_of(delivery, head, decision.state, error)
+        return settlement
+
+    def _log_error(self, job: _Job, error: BaseException) -> None:
+        if not self._log:
+            return
+        name, task_id, attempt = job.head.task, job.head.id, job.attempt
+        if isinstance(error, Retry):
+            logger.info("Task %s[%s] retry: %s", name, task_id, error)
+        elif isinstance(error, job.prepared.task.throws or ()):
+            logger.info("Task %s[%s] raised expected: %r", name, task_id, error)
+        elif isinstance(error, CeleryError) and attempt.traceback is None:
+            logger.warning("Task %s[%s]: %r", name, task_id, error)
+        else:
+            logger.error(
+                "Task %s[%s] raised unexpected: %r\n%s", name, task_id, error, attempt.traceback
+            )
+
+
+def _check_arguments(check: Callable[..., Any], name: str, args: Any, kwargs: Any) -> None:
+    try:
+        check(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidTaskError(f"its arguments do not fit {name}: {error}") from None
+
+
+def refuse_limits(
+    app: Celeriac, traits: PoolTraits, limits: tuple[float | None, float | None]
+) -> None:
+    """Check at start that the pool can keep the time limits that were declared.
+
+    :raises ImproperlyConfigured: it cannot; the message says which, and what to change.
+    """
+    found = [("the worker", *limits)]
+    for name, task in app.tasks.items():
+        found.append((f"task {name}", task.setting("time_limit"), task.setting("soft_time_limit")))
+    for who, hard, soft in found:
+        if hard and soft and soft > hard:
+            raise ImproperlyConfigured(
+                f"{who}: soft_time_limit {soft} is longer than time_limit {hard}"
+            )
+        for kind, value, kept in (
+            ("time_limit", hard, traits.stops_hard),
+            ("soft_time_limit", soft, traits.stops_soft),
+        ):
+            if value and not kept:
+                raise ImproperlyConfigured(
+                    f"{who} has {kind}={value:g}, which the {traits.name} pool cannot keep: "
+                    "use -P prefork, or take the limit away"
+                )

@@ -1,0 +1,107 @@
+"""What stands between a claim and the pool: revocations and rate limits.
+
+Owns: Revoked, RateGate.  Thread rule: `Revoked` from any thread; a `RateGate` from the fetcher's.
+May import: kernel.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from celeriac.kernel.errors import WireError
+from celeriac.kernel.message import Delivery, Settlement, Verdict
+from celeriac.kernel.rate import TokenBucket, parse_rate
+from celeriac.kernel.wire import task_name
+
+KEPT = 50_000
+"""Revoked ids to remember at the most."""
+KEPT_FOR = 10_800.0
+"""Seconds that a revocation is remembered."""
+
+
+class Revoked:
+    """Ids that must not be run.
+
+    :param settle: makes the settlement of a delivery that was revoked.
+    """
+
+    def __init__(self, settle: Callable[[Delivery], Settlement]) -> None:
+        self._settle = settle
+        self._lock = threading.Lock()
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Remember ids; the oldest are forgotten when there are too many."""
+        until = time.monotonic() + KEPT_FOR
+        with self._lock:
+            for task_id in ids:
+                self._until[task_id] = until
+                self._until.move_to_end(task_id)
+            while len(self._until) > KEPT:
+                self._until.popitem(last=False)
+
+    def ids(self) -> list[str]:
+        """Return what is remembered."""
+        now = time.monotonic()
+        with self._lock:
+            return [task_id for task_id, until in self._until.items() if until > now]
+
+    def __call__(self, delivery: Delivery) -> Settlement | None:
+        """Stop a delivery that was revoked."""
+        if not self._until:
+            return None
+        until = self._until.get(delivery.envelope.id)
+        if until is None or until < time.monotonic():
+            return None
+        return self._settle(delivery)
+
+
+class RateGate:
+    """Lets each limited task through as often as its rate says; the rest wait in the broker.
+
+    A delivery over the rate goes back with the time at which its turn comes, so that it neither
+    fills this worker nor stops other tasks.
+
+    :param rates: task names to `rate_limit` values.
+    """
+
+    def __init__(self, rates: Mapping[str, str | float]) -> None:
+        self._rates: dict[str, float] = {}
+        self._buckets: dict[str, TokenBucket] = {}
+        self._queue_until: dict[str, float] = {}
+        for name, rate in rates.items():
+            self.limit(name, rate)
+
+    def limit(self, name: str, rate: str | float | None) -> None:
+        """Change a task's rate; None or 0 takes it away."""
+        per_second = parse_rate(rate)
+        if not per_second:
+            self._buckets.pop(name, None)
+            self._rates.pop(name, None)
+            return
+        self._rates[name] = per_second
+        self._buckets[name] = TokenBucket(per_second, max(1.0, per_second / 10))
+
+    def __call__(self, delivery: Delivery) -> Settlement | None:
+        """Stop a delivery whose task is over its rate."""
+        if not self._buckets:
+            return None
+        try:
+            name = task_name(delivery.envelope.body)
+        except WireError:
+            return None
+        bucket = self._buckets.get(name)
+        now = time.monotonic()
+        if bucket is None or bucket.take(now):
+            return None
+        # Each one that is put off takes the next turn, so that they come back one by one.
+        turn = max(now + bucket.wait(now), self._queue_until.get(name, 0.0)) + 1 / self._rates[name]
+        limit = now + max(60.0, 100 / self._rates[name])
+        turn = min(turn, limit)
+        self._queue_until[name] = turn
+        again = replace(delivery.envelope, not_before=time.time() + turn - now)
+        return Settlement(delivery, Verdict.RETRY, again)

@@ -1,0 +1,308 @@
+"""The worker: one list of services, started in order and stopped in reverse.
+
+Owns: Worker.  Thread rule: `start` in the main thread (or any other, then without signals);
+`stop` from any.  May import: kernel, ports, client, worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celeriac.client.app import Celeriac
+from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError, WireError
+from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
+from celeriac.kernel.routing import Queue, declared_queues
+from celeriac.kernel.states import REVOKED
+from celeriac.kernel.wire import Headers, unpack
+from celeriac.ports.broker import Consumer
+from celeriac.ports.pool import Pool, TaskFrame
+from celeriac.ports.registry import find_pool
+from celeriac.ports.results import ResultBackend
+from celeriac.worker.execute import Execution, refuse_limits
+from celeriac.worker.fetcher import Fetcher
+from celeriac.worker.gates import RateGate, Revoked
+from celeriac.worker.held import Held
+from celeriac.worker.keeper import Keeper
+from celeriac.worker.service import Service
+from celeriac.worker.settler import Settler
+from celeriac.worker.shutdown import Shutdown
+
+logger = logging.getLogger("celeriac.worker")
+
+EX_SOFTWARE = 70
+"""Exit status of a worker that stopped because a part of it died (sysexits.h)."""
+
+
+class NoFrame:
+    """The frame of the parent process, which runs no tasks."""
+
+    def limits(self, soft: float | None, hard: float | None) -> None:
+        """Do nothing: nothing runs here."""
+
+    def noted(self, batch: Sequence[Record]) -> None:
+        """Do nothing: nothing runs here."""
+
+
+class Worker:
+    """Takes tasks from queues and runs them.
+
+    :param hostname: node name; `name@host`, "celery@" and the machine's name where None.
+    :param pool: prefork, threads, asyncio or solo; `worker_pool` where None.
+    :param concurrency: tasks at the same time; `worker_concurrency`, or the cores, where None.
+    :param queues: names to consume; those that the settings declare where None.
+    :param exclude_queues: names to leave out.
+    :param max_memory_per_child: KiB after which a child process is replaced.
+    :param time_limit: hard limit in seconds of tasks that have none; `soft_time_limit` likewise.
+    :param purge: drop what waits in the queues before starting.
+    :param make_services: makes more services, given the worker (remote control).
+    :raises ImproperlyConfigured: what was asked for cannot be done; the message says what to change.
+    """
+
+    def __init__(
+        self,
+        app: Celeriac,
+        *,
+        hostname: str | None = None,
+        pool: str | None = None,
+        concurrency: int | None = None,
+        queues: Sequence[str] | str | None = None,
+        exclude_queues: Sequence[str] | str | None = None,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+        time_limit: float | None = None,
+        soft_time_limit: float | None = None,
+        prefetch_multiplier: int | None = None,
+        purge: bool = False,
+        make_services: Sequence[Callable[[Worker], Service]] = (),
+        **accepted: Any,
+    ) -> None:
+        self.app = app
+        app.import_modules()
+        conf = app.conf
+        self.hostname = hostname or f"celery@{socket.gethostname()}"
+        self.pool_name = pool or conf.worker_pool
+        self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
+        self.queues = _selected(conf, queues, exclude_queues)
+        self.limits = (
+            time_limit or conf.task_time_limit,
+            soft_time_limit or conf.task_soft_time_limit,
+        )
+        self.purge = purge
+        multiplier = (
+            prefetch_multiplier
+            if prefetch_multiplier is not None
+            else conf.worker_prefetch_multiplier
+        )
+        options: dict[str, Any] = {}
+        kind = find_pool(self.pool_name)
+        if kind.traits.isolates:
+            options = {
+                "max_tasks_per_child": max_tasks_per_child or conf.worker_max_tasks_per_child,
+                "max_memory_per_child": max_memory_per_child or conf.worker_max_memory_per_child,
+            }
+        self.pool: Pool = kind(self.concurrency, **options)
+        refuse_limits(app, self.pool.traits, self.limits)
+        self.held = Held(self.concurrency, multiplier)
+        self.revoked = Revoked(self._settle_revoked)
+        self.rates = RateGate(
+            {n: t.setting("rate_limit") for n, t in app.tasks.items() if t.setting("rate_limit")}
+        )
+        self.started_at = 0.0
+        self.ready = threading.Event()
+        self._make_services = make_services
+        self._services: list[Service] = []
+        self._failed = False
+        self.shutdown = Shutdown(self)
+        self._settler: Settler | None = None
+        self._fetcher: Fetcher | None = None
+        self._consumer: Consumer | None = None
+        self._execution: Execution | None = None
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def start(self) -> int:
+        """Run until stopped; return the exit status: 0, or 70 where a part of the worker died."""
+        try:
+            self._begin()
+        except BaseException:
+            self.pool.stop(deadline=0.0)
+            raise
+        self.started_at = time.time()
+        self.ready.set()
+        logger.info("%s ready.", self.hostname)
+        with self.shutdown.signals():
+            self.shutdown.wait()
+            self.shutdown.run()
+        return EX_SOFTWARE if self._failed else 0
+
+    run = start
+
+    def _begin(self) -> None:
+        app = self.app
+        # The pool first: a process pool forks, and must do so before there are threads.
+        self.pool.start(self._make_execution, self)
+        broker = app.broker
+        results: ResultBackend | None = app.results if app.keeps_results else None
+        names = [queue.name for queue in self.queues]
+        broker.declare(names)
+        if self.purge:
+            for name in names:
+                logger.warning("purged %d messages from %s", broker.purge(name), name)
+        lease = app.conf.worker_lease
+        consumer = broker.consume(names, owner=self.hostname, lease=lease)
+        self._consumer = consumer
+        self._execution = self._make_execution(NoFrame())
+        settler = Settler(consumer, broker, results, self.held, on_death=self._died)
+        fetcher = Fetcher(
+            consumer,
+            self.pool,
+            self.held,
+            gates=(self.revoked, self.rates),
+            ended=settler.ended,
+            crowded=lambda: settler.crowded,
+            log_tasks=app.conf.worker_log_tasks,
+            on_death=self._died,
+        )
+        keeper = Keeper(
+            consumer, broker, results, self.pool, self.held, lease=lease, on_death=self._died
+        )
+        self._settler, self._fetcher = settler, fetcher
+        self._services = [keeper, settler, *(make(self) for make in self._make_services), fetcher]
+        for service in self._services:
+            service.start()
+
+    def _make_execution(self, frame: TaskFrame) -> Execution:
+        return Execution(
+            self.app, frame, hostname=self.hostname, traits=self.pool.traits, limits=self.limits
+        )
+
+    def stop(self, how: str = "warm") -> None:
+        """Ask the worker to end: "warm" lets tasks finish until the deadline, "cold" does not."""
+        self.shutdown.request(how)
+
+    def _died(self, service: Service, error: BaseException) -> None:
+        self._failed = True
+        self.shutdown.request("cold")
+
+    def finish(self, deadline: float) -> None:
+        """Stop every part in order; `deadline` is in `time.monotonic()` seconds."""
+        keeper, settler, *others = self._services
+        for service in reversed(others):
+            service.stop()
+        for service in reversed(others):
+            service.join(5.0)
+        self.returned(self.pool.stop(deadline=deadline))
+        settler.stop()
+        settler.join(self.app.conf.worker_lease)
+        keeper.stop()
+        keeper.join(5.0)
+        if self._consumer is not None:
+            self._consumer.close()
+        self.app.close()
+
+    # -- what the pool says (ports.pool.Sink) ------------------------------------------------------
+
+    def ended(self, batch: Sequence[Settlement]) -> None:
+        """Take deliveries that ended."""
+        self.held.left_pool(len(batch), sum(settlement.runtime for settlement in batch))
+        if self._settler is not None:
+            self._settler.ended(batch)
+
+    def returned(self, batch: Sequence[Delivery]) -> None:
+        """Take deliveries that were never started: they go back."""
+        if batch:
+            self.held.left_pool(len(batch), None)
+            if self._settler is not None:
+                self._settler.ended([Settlement(item, Verdict.RELEASE) for item in batch])
+
+    def lost(self, delivery: Delivery, error: Exception) -> None:
+        """Take a delivery whose process is gone."""
+        self.held.left_pool(1, None)
+        if self._settler is not None and self._execution is not None:
+            self._settler.ended([self._execution.lost(delivery, error)])
+
+    def noted(self, batch: Sequence[Record]) -> None:
+        """Take states of running tasks."""
+        if self._settler is not None:
+            self._settler.noted(batch)
+
+    # -- remote control ---------------------------------------------------------------------------
+
+    def revoke(self, ids: Sequence[str], *, terminate: bool) -> None:
+        """Keep tasks from starting here; with `terminate`, end those that run."""
+        self.revoked.add(ids)
+        for task_id in ids:
+            self.pool.cancel(task_id, hard=terminate)
+
+    def active(self) -> list[dict[str, Any]]:
+        """Return what is held here, for people."""
+        found = []
+        for delivery in self.held.all():
+            envelope = delivery.envelope
+            try:
+                head, _ = unpack(envelope.body)
+            except WireError:
+                head = Headers("?", envelope.id)
+            found.append(
+                {
+                    "id": envelope.id,
+                    "name": head.task,
+                    "hostname": self.hostname,
+                    "delivery_info": {
+                        "routing_key": head.routing_key or envelope.queue,
+                        "priority": envelope.priority,
+                        "redelivered": delivery.handed_out > 1,
+                    },
+                }
+            )
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        """Return figures of this worker."""
+        return {
+            "total": self.held.total,
+            "pid": os.getpid(),
+            "uptime": int(time.time() - self.started_at),
+            "pool": {
+                "implementation": self.pool.traits.name,
+                "max-concurrency": self.pool.size(),
+            },
+        }
+
+    def _settle_revoked(self, delivery: Delivery) -> Settlement:
+        assert self._execution is not None
+        return self._execution.end_revoked(delivery, TaskRevokedError("revoked"), REVOKED)
+
+
+def _selected(
+    conf: Any, wanted: Sequence[str] | str | None, excluded: Sequence[str] | str | None
+) -> list[Queue]:
+    declared = declared_queues(conf.task_queues, conf.task_default_queue)
+    names = _names(wanted) or list(declared)
+    left_out = set(_names(excluded))
+    unknown = [name for name in names if name not in declared]
+    if unknown and not conf.task_create_missing_queues:
+        raise ImproperlyConfigured(
+            f"-Q names {', '.join(unknown)}, not in task_queues ({', '.join(declared)}), "
+            "and task_create_missing_queues is off"
+        )
+    missing = left_out - set(declared) - set(names)
+    if missing:
+        raise ImproperlyConfigured(f"-X names {', '.join(sorted(missing))}, which is no queue here")
+    found = [declared.get(name) or Queue.of(name) for name in names if name not in left_out]
+    if not found:
+        raise ImproperlyConfigured("no queue is left to consume: see -Q and -X")
+    return found
+
+
+def _names(value: Sequence[str] | str | None) -> list[str]:
+    if value is None:
+        return []
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return [part.strip() for part in parts if part.strip()]
