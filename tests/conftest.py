@@ -1,9 +1,24 @@
-"""What holds for every test."""
+"""Fixtures that any test may use."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-# A busy machine is no failure: pytest-timeout ends what hangs.
-settings.register_profile("celeriac", deadline=None)
-settings.load_profile("celeriac")
+import pytest
+
+from tests.support.project import Project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Callable[[str], Project]]:
+    """Make a project from a module's source; its workers are killed at the end."""
+    made: list[Project] = []
+
+    def make(source: str) -> Project:
+        made.append(Project(tmp_path, source))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

@@ -39,12 +39,13 @@ ALLOWED: dict[str, set[str]] = {
 """What each part may import beside itself; those in TOP may import everything."""
 
 DOORS = {
-    # The doors that Celery's API puts on the app: (module, function) -> the part it opens.
-    ("celeriac.client.app", "Celeriac.worker_main"): "celeriac.cli",
-    ("celeriac.client.app", "Celeriac.Worker"): "celeriac.worker",
-    ("celeriac.client.app", "Celeriac.control"): "celeriac.control",
-    ("celeriac.client.app", "Celeriac.events"): "celeriac.events",
-    ("celeriac.client.app", "Celeriac.Beat"): "celeriac.beat",
+    # The doors that Celery's API puts on the app: (module, function) -> the parts it opens.
+    ("celeriac.client.app", "Celeriac.worker_main"): ("celeriac.cli",),
+    # The one place where a worker and the inbox of its commands are put together.
+    ("celeriac.client.app", "Celeriac.Worker"): ("celeriac.worker", "celeriac.control"),
+    ("celeriac.client.app", "Celeriac.control"): ("celeriac.control",),
+    ("celeriac.client.app", "Celeriac.events"): ("celeriac.events",),
+    ("celeriac.client.app", "Celeriac.Beat"): ("celeriac.beat",),
 }
 OPTIONAL = frozenset(
     "backports brotli cloudpickle compression django hiredis kombu opentelemetry pika psutil psycopg "
@@ -146,8 +147,8 @@ def _targets(node: ast.AST, known: dict[str, Module]) -> Iterator[str]:
 
 def is_door(module: str, function: str, target: str) -> bool:
     """Tell whether a late import is one of DOORS."""
-    part = DOORS.get((module, function))
-    return part is not None and (target == part or target.startswith(part + "."))
+    parts = DOORS.get((module, function), ())
+    return any(f"{target}.".startswith(f"{part}.") for part in parts)
 
 
 def ours(names: set[str]) -> set[str]:

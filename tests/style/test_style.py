@@ -70,20 +70,22 @@ def _public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        if node.name.startswith("_"):
+        if node.name.startswith("_") or _repeats(node):
             continue
         yield node.name, node
         if isinstance(node, ast.ClassDef):
             for inner in node.body:
                 if (
                     isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
-                    and not inner.name.startswith("_")
+                    and not inner.name.startswith(
+                        ("_", "test_")
+                    )  # the contract's tests are named in full
                     and not _repeats(inner)
                 ):
                     yield f"{node.name}.{inner.name}", inner
 
 
-def _repeats(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _repeats(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Tell whether a method is documented elsewhere: an overload, a setter, an `@override`."""
     names = {ast.unparse(d).split("(")[0].split(".")[-1] for d in node.decorator_list}
     return bool(names & {"overload", "setter", "deleter", "override"})

@@ -37,7 +37,7 @@ class Json(click.ParamType):
         """Return the value that the text stands for."""
         if isinstance(value, self.kind):
             return value
-        example = "'[2, 3]'" if self.kind is list else '\'{"x": 2}\''
+        example = "'[2, 3]'" if self.kind is list else "'{\"x\": 2}'"
         try:
             found = json.loads(value)
         except ValueError as error:

@@ -78,7 +78,9 @@ def ago(seconds: float) -> str:
     """Return a span of time in words: "3.2 s", "5 min", "2 h", "4 days"."""
     for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
-            return f"{seconds / size:.0f} {unit}" if seconds >= 10 else f"{seconds / size:.1f} {unit}"
+            return (
+                f"{seconds / size:.0f} {unit}" if seconds >= 10 else f"{seconds / size:.1f} {unit}"
+            )
     return f"{seconds / 86_400:.0f} days"
 
 

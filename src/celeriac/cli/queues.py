@@ -16,6 +16,7 @@ from celeriac.cli.output import ago, json_option, moment, print_json, print_tabl
 from celeriac.cli.session import Command, GroupCommand, Session, pass_session, say
 from celeriac.kernel.errors import CeleryError
 from celeriac.kernel.message import Buried
+from celeriac.kernel.routing import declared_queues
 from celeriac.kernel.wire import task_name, unpack
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _words(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 
 
 def _declared(app: Celeriac) -> list[str]:
-    return list(app.router.queues)
+    return list(declared_queues(app.conf.task_queues, app.conf.task_default_queue))
 
 
 # -- list and purge -----------------------------------------------------------------------------
@@ -50,8 +51,9 @@ def list_(session: Session, what: str, as_json: bool) -> None:
     queues = _queue_rows(app) if what != "tasks" else []
     tasks = sorted(app.tasks.regular()) if what in {"all", "tasks"} else []
     if as_json:
-        print_json({"queues": [dict(zip(_COLUMNS, row, strict=True)) for row in queues],
-                    "tasks": tasks})
+        print_json(
+            {"queues": [dict(zip(_COLUMNS, row, strict=True)) for row in queues], "tasks": tasks}
+        )
         return
     if what != "tasks":
         shown = [(*row[:-1], ago(row[-1]) if row[1] else "") for row in queues]
@@ -78,14 +80,24 @@ def _queue_rows(app: Celeriac) -> list[tuple[Any, ...]]:
 
 @click.command(cls=Command)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-@click.option("-Q", "--queues", multiple=True, callback=_words, metavar="A,B",
-              help="These queues; the app's where none are given.")
-@click.option("-X", "--exclude-queues", multiple=True, callback=_words, metavar="A,B",
-              help="All of the app's but these.")
+@click.option(
+    "-Q",
+    "--queues",
+    multiple=True,
+    callback=_words,
+    metavar="A,B",
+    help="These queues; the app's where none are given.",
+)
+@click.option(
+    "-X",
+    "--exclude-queues",
+    multiple=True,
+    callback=_words,
+    metavar="A,B",
+    help="All of the app's but these.",
+)
 @pass_session
-def purge(
-    session: Session, *, force: bool, queues: list[str], exclude_queues: list[str]
-) -> None:
+def purge(session: Session, *, force: bool, queues: list[str], exclude_queues: list[str]) -> None:
     """Drop every task that waits in the queues, delayed ones too.  There is no way back.
 
     What a worker holds at that moment stays.
@@ -142,8 +154,13 @@ def list_buried(session: Session, limit: int, as_json: bool) -> None:
         say("nothing is buried")
         return
     rows = [
-        (one.envelope.id, _name(one.envelope), one.envelope.queue,
-         f"{ago(max(0.0, time.time() - one.at))} ago", one.reason)
+        (
+            one.envelope.id,
+            _name(one.envelope),
+            one.envelope.queue,
+            f"{ago(max(0.0, time.time() - one.at))} ago",
+            one.reason,
+        )
         for one in found
     ]
     print_table(["id", "task", "queue", "buried", "reason"], rows, color=session.color)

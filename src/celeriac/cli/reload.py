@@ -1,6 +1,6 @@
 """`celeriac worker --reload`: a process that restarts the worker when its code changes.
 
-Owns: supervise, is_child.  Thread rule: main thread.  May import: the standard library, watchfiles.
+Owns: supervise.  Thread rule: main thread.  May import: the standard library, watchfiles.
 """
 
 from __future__ import annotations
@@ -14,29 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
+from celeriac.cli.parent import MARK
+
 POLL = 0.5
 """Seconds between two looks at the files where watchfiles is not installed."""
 
-MARK = "CELERIAC_RELOAD_PARENT"
-"""Environment variable that tells the worker who watches over it."""
-
 _SKIP = {"__pycache__", "node_modules", "site-packages", "venv"}
-_PR_SET_PDEATHSIG = 1
-
-
-def is_child() -> bool:
-    """Tell whether this process is a worker that `supervise` started; ties its life to it."""
-    parent = os.environ.pop(MARK, None)
-    if parent is None:
-        return False
-    if sys.platform == "linux":
-        import ctypes
-
-        # The worker must not outlive a supervisor that was killed.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):
-        raise SystemExit(0)
-    return True
 
 
 def sources(root: Path) -> Iterator[Path]:

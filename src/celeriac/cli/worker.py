@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from celeriac.cli.logs import LogLevel, setup_logging
+from celeriac.cli.parent import tie_to_parent
 from celeriac.cli.session import Command, Session, pass_session, say
 
 NOT_YET = {
@@ -158,11 +159,11 @@ def worker(session: Session, *, reload_: bool, **options: Any) -> int:
     celeriac -A proj worker -c 4 -Q high,low
     celeriac -A proj worker -P threads -c 20 -n w1@%h
     """
-    if reload_:
-        from celeriac.cli.reload import is_child, supervise
+    tied = tie_to_parent()
+    if reload_ and not tied:
+        from celeriac.cli.reload import supervise
 
-        if not is_child():
-            return supervise()
+        return supervise()
     return start(session, **options)
 
 
@@ -191,11 +192,20 @@ def start(
         app.import_modules()
     held = _pidfile(expand(pidfile, node)) if pidfile else contextlib.nullcontext()
     with held:
-        made = app.Worker(hostname=node, **options)
+        made = app.Worker(hostname=node, make_services=_services(app), **options)
         if not session.quiet:
             level = logging.getLogger().level if loglevel is None else loglevel
             say(banner(app, made, show_tasks=level <= logging.INFO))
         return int(made.start() or os.EX_OK)
+
+
+def _services(app: Any) -> list[Any]:
+    """Return what a worker runs beside its own parts: the ear for remote control."""
+    if not app.conf.worker_enable_remote_control:
+        return []
+    from celeriac.control.inbox import Inbox
+
+    return [Inbox]
 
 
 def _pidfile(path: str) -> contextlib.AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ May import: kernel, ports, client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import functools
 import importlib
@@ -19,7 +20,7 @@ import sys
 import threading
 import weakref
 import zoneinfo
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
@@ -35,6 +36,7 @@ from celeriac.client.result import AsyncResult
 from celeriac.client.task import AsyncTask, Task, arguments_checker
 from celeriac.client.watcher import Watcher
 from celeriac.kernel import config as configuration
+from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
 from celeriac.kernel.config import Config
 from celeriac.kernel.errors import (
     BackendStoreError,
@@ -135,6 +137,8 @@ class Celeriac:
         self._autodiscover: list[tuple[Any, str | None]] = []
         self._imported = False
         self._families: dict[str, Family] = {}
+        self._stand_in: tuple[Family, Watcher | None] | None = None
+        self.clock: Clock = SYSTEM_CLOCK
         self._reset_runtime()
         if task_cls is not None:
             self.task_cls = task_cls
@@ -241,7 +245,7 @@ class Celeriac:
 
     def now(self) -> dt.datetime:
         """Return the current time in the app's time zone."""
-        return dt.datetime.now(self.timezone)
+        return dt.datetime.fromtimestamp(self.clock.time(), self.timezone)
 
     @property
     def result_expires(self) -> float:
@@ -279,7 +283,7 @@ class Celeriac:
         self, *, bind: Literal[False] = False, **options: Any
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
-    def task(self, fun: Any = None, /, **options: Any) -> Any:
+    def task(self, fun: Any = None, **options: Any) -> Any:
         """Make a function a task: `@app.task` or `@app.task(name=..., bind=True, ...)`.
 
         :param options: `name`, `base` (a Task class), `bind` (pass the task as `self`),
@@ -497,11 +501,15 @@ class Celeriac:
     @property
     def broker_url(self) -> str:
         """The URL of the broker: a SQLite file beside the app where none is set."""
+        if self._stand_in is not None:
+            return "memory://stand-in"
         return self.conf.broker_url or f"sqlite:///{self.default_file}"
 
     @property
     def backend_url(self) -> str | None:
         """The URL of the result store; None where results are not kept."""
+        if self._stand_in is not None:
+            return self.broker_url
         url: str | None = self.conf.result_backend
         if url is None and scheme_of(self.broker_url) in _OWN_STORE:
             return self.broker_url
@@ -517,6 +525,8 @@ class Celeriac:
 
     def family(self, url: str) -> Family:
         """Return the driver family of a URL, one per app."""
+        if self._stand_in is not None:
+            return self._stand_in[0]
         with self._lock:
             family = self._families.get(url)
             if family is None:
@@ -568,6 +578,8 @@ class Celeriac:
     def watcher(self) -> Watcher:
         """What waits for results in this process."""
         with self._lock:
+            if self._watcher is None and self._stand_in is not None:
+                self._watcher = self._stand_in[1]
             if self._watcher is None:
                 self._watcher = Watcher(self.results)
             return self._watcher
@@ -576,6 +588,26 @@ class Celeriac:
         """Write task states, where results are kept."""
         if self.keeps_results:
             self.results.store(records)
+
+    @contextlib.contextmanager
+    def standing_in(
+        self, family: Family, *, clock: Clock = SYSTEM_CLOCK, watcher: Watcher | None = None
+    ) -> Iterator[None]:
+        """Use one family as broker, results and bus inside the block, whatever the settings say.
+
+        For tests; `celeriac.testing` is made of it.
+
+        :param clock: what the app takes the time from meanwhile.
+        :param watcher: waits for results meanwhile.
+        """
+        former = self._stand_in, self.clock
+        self.close()
+        self._stand_in, self.clock = (family, watcher), clock
+        try:
+            yield
+        finally:
+            self.close()
+            self._stand_in, self.clock = former
 
     async def in_thread(self, function: Callable[..., S], *args: Any, **kwargs: Any) -> S:
         """Await a function that may block, in a thread, with this context's variables."""
@@ -604,6 +636,8 @@ class Celeriac:
         families, self._families = self._families, {}
         self._reset_runtime()
         self.origin = _origin()
+        if self._stand_in is not None:
+            families[""] = self._stand_in[0]
         for family in families.values():
             family.after_fork()
 
@@ -758,11 +792,10 @@ def build_task(
         "pydantic_dump": staticmethod(dump) if dump is not None else None,
         **options,
     }
-    task = type(fun.__name__, (kind,), attributes)()
+    task: Task[..., Any] = type(fun.__name__, (kind,), attributes)()
     if task.typing:
         task._check = arguments_checker(fun, bound=bind)
-    task.__name__ = fun.__name__  # type: ignore[attr-defined]
-    task.__qualname__ = fun.__qualname__  # type: ignore[attr-defined]
+    vars(task).update(__name__=fun.__name__, __qualname__=fun.__qualname__)
     return task
 
 

@@ -138,7 +138,7 @@ class Attempt:
     def _end(self) -> None:
         error = self.error
         if error is None:
-            if self.request.__dict__.get("retry_asked") is not None:
+            if self.request.retry_asked is not None:
                 self.error = self.request.retry_asked
             if not self.task.hooks_end:
                 return

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +77,9 @@ def _seconds_at(value: Any, now: float, option: str, app: Celeriac) -> float:
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:
             value = value.replace(tzinfo=app.timezone)
-        return value.timestamp()
+        return float(value.timestamp())
     if isinstance(value, dt.timedelta):
-        return now + value.total_seconds()
+        return now + float(value.total_seconds())
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return now + value
     if isinstance(value, str):
@@ -194,7 +193,7 @@ def _times(app: Celeriac, options: Mapping[str, Any]) -> tuple[float, float]:
     expires = options.get("expires")
     if countdown is None and eta is None and expires is None:
         return 0.0, 0.0
-    now = time.time()
+    now = app.clock.time()
     not_before = 0.0
     if countdown is not None:
         not_before = _seconds_at(countdown, now, "countdown", app)

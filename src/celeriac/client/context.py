@@ -92,6 +92,10 @@ class Context:
     utc = True
     handed_out = 1
     retries = 0
+    retry_asked: Any = None
+    """The Retry of `retry(throw=False)`."""
+    note: Any = None
+    """Takes the states that the running task reports; None outside of a worker."""
 
     def __init__(
         self,

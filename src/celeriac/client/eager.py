@@ -77,7 +77,9 @@ class EagerResult(AsyncResult[R], Generic[R]):
         """Return True: it has ended."""
         return True
 
-    def get(self, timeout: float | None = None, propagate: bool = True, **kwargs: Any) -> R:  # type: ignore[override]
+    def get(  # type: ignore[override]
+        self, timeout: float | None = None, propagate: bool = True, **kwargs: Any
+    ) -> R:
         """Return the value, or raise the task's exception with `propagate`."""
         if propagate:
             value = self.result
@@ -85,7 +87,7 @@ class EagerResult(AsyncResult[R], Generic[R]):
                 raise value if isinstance(value, BaseException) else Exception(value)
         return cast("R", self.result)
 
-    wait = get
+    wait = get  # type: ignore[assignment]
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
         """As `get`."""

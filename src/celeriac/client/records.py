@@ -6,7 +6,6 @@ Owns: make_record, read_meta.  May import: kernel, ports, client.
 from __future__ import annotations
 
 import datetime as dt
-import time
 from typing import TYPE_CHECKING, Any
 
 from celeriac.client.context import Context
@@ -36,7 +35,7 @@ def make_record(
     :raises EncodeError: the result serializer cannot carry `result`.
     """
     conf = app.conf
-    now = time.time()
+    now = app.clock.time()
     if state in EXCEPTION_STATES and isinstance(result, BaseException):
         result = describe(result)
     meta: dict[str, Any] = {

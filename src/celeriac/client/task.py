@@ -137,7 +137,9 @@ class Task(Generic[P, R]):
 
     def bind(self, app: Celeriac) -> Task[P, R]:
         """Return this task as one of `app`'s."""
-        bound = copy.copy(self)
+        # Not copy.copy: a task is pickled, and so copied, by its name.
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
         bound._app = app
         bound._plan = None
         bound.on_bound(app)
@@ -396,7 +398,7 @@ class Task(Generic[P, R]):
         if request.id is None:
             raise RuntimeError("update_state() outside of a running task needs a task_id")
         record = make_record(self.app, request, state, meta)
-        note = request.__dict__.get("note")
+        note = request.note
         if note is not None:
             note([record])
         else:

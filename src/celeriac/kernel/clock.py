@@ -6,7 +6,7 @@ May import: the standard library only.
 
 from __future__ import annotations
 
-import time
+import time as _time
 from typing import Protocol
 
 
@@ -25,8 +25,8 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
-    time = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(_time.time)
+    monotonic = staticmethod(_time.monotonic)
 
 
 class ManualClock:

@@ -13,7 +13,6 @@ import copy
 import inspect
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -207,13 +206,13 @@ class Execution:
         expires_at = envelope.expires_at
         if head.expires is not None:
             expires_at = parse_time(head.expires, "expires")
-        if expires_at and time.time() >= expires_at:
+        if expires_at and self._app.clock.time() >= expires_at:
             if self._log:
                 logger.info("Discarding revoked task: %s[%s] (expired)", head.task, head.id)
             return self._end(delivery, head, REVOKED, TaskRevokedError("expired"))
         if head.eta is not None:
             due, head.eta = parse_time(head.eta, "eta"), None
-            if due > time.time():
+            if due > self._app.clock.time():
                 _, payload = unpack(envelope.body)
                 again = replace(envelope, body=pack(head, payload), not_before=due)
                 return Settlement(delivery, Verdict.RETRY, again)
@@ -224,20 +223,20 @@ class Execution:
             return self._bury(delivery, head, error)
         if delivery.handed_out > 1 and not policy.acks_late:
             # At most once was asked for: whether it ran cannot be known, so it is not run again.
-            error = WorkerLostError(
+            lost = WorkerLostError(
                 "its worker died, and acks_late=False allows no second delivery"
             )
-            return self._end(delivery, head, FAILURE, error)
+            return self._end(delivery, head, FAILURE, lost)
         hard, soft = head.timelimit
         if (hard and not self._traits.stops_hard) or (soft and not self._traits.stops_soft):
             _, payload = unpack(envelope.body)
-            error = ImproperlyConfigured(
+            reason = ImproperlyConfigured(
                 f"the {self._traits.name} pool cannot keep its time limits"
             )
-            return self.park(delivery, head, payload, error)
+            return self.park(delivery, head, payload, reason)
         return None
 
-    def _decode(self, head: Headers, payload: bytes) -> tuple[list[Any], dict[str, Any], Any]:
+    def _decode(self, head: Headers, payload: bytes) -> tuple[Any, dict[str, Any], Any]:
         codec = self._codecs.get(head.content_type)
         if codec is None:
             self._acceptance.check(head.content_type)
@@ -263,7 +262,7 @@ class Execution:
         error = attempt.error
         if error is None:
             return self._succeed(job)
-        now = time.time()
+        now = self._app.clock.time()
         decision = decide(job.prepared.policy, error, handed_out=delivery.handed_out, now=now)
         self._log_error(job, error)
         settlement = Settlement(
@@ -443,7 +442,7 @@ class Execution:
 
         Buried when none has taken it for `task_unknown_patience` seconds.
         """
-        conf, now = self._app.conf, time.time()
+        conf, now = self._app.conf, self._app.clock.time()
         first = head.parked_at or now
         if now - first >= conf.task_unknown_patience:
             return self._bury(delivery, head, error)
@@ -473,7 +472,8 @@ class Execution:
                 policy = prepared.policy
         except CeleryError:
             pass  # a body that cannot be read is buried when it is claimed again
-        decision = decide(policy, error, handed_out=delivery.handed_out, now=time.time())
+        now = self._app.clock.time()
+        decision = decide(policy, error, handed_out=delivery.handed_out, now=now)
         name = head.task if head is not None else "?"
         logger.error("Task %s[%s]: %s", name, delivery.envelope.id, error)
         settlement = Settlement(delivery, decision.verdict, reason=decision.reason)

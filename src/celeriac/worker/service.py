@@ -1,6 +1,6 @@
 """A part of the worker that runs in a thread of its own.
 
-Owns: Service.  Thread rule: `start`, `stop` and `join` may be called from any thread, in any order
+Owns: Service, Part.  Thread rule: `start`, `stop` and `join` may be called from any thread, in any order
 and any number of times.  May import: the standard library only.
 """
 
@@ -9,8 +9,25 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 logger = logging.getLogger("celeriac.worker")
+
+
+class Part(Protocol):
+    """What the worker starts and stops: a `Service`, or what another layer brings along."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it to end; returns at once."""
+        ...
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended."""
+        ...
 
 
 class Service:

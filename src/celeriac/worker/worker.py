@@ -29,7 +29,7 @@ from celeriac.worker.fetcher import Fetcher
 from celeriac.worker.gates import RateGate, Revoked
 from celeriac.worker.held import Held
 from celeriac.worker.keeper import Keeper
-from celeriac.worker.service import Service
+from celeriac.worker.service import Part, Service
 from celeriac.worker.settler import Settler
 from celeriac.worker.shutdown import Shutdown
 
@@ -79,7 +79,7 @@ class Worker:
         soft_time_limit: float | None = None,
         prefetch_multiplier: int | None = None,
         purge: bool = False,
-        make_services: Sequence[Callable[[Worker], Service]] = (),
+        make_services: Sequence[Callable[[Worker], Part]] = (),
         **accepted: Any,
     ) -> None:
         self.app = app
@@ -116,7 +116,7 @@ class Worker:
         self.started_at = 0.0
         self.ready = threading.Event()
         self._make_services = make_services
-        self._services: list[Service] = []
+        self._services: list[Part] = []
         self._failed = False
         self.shutdown = Shutdown(self)
         self._settler: Settler | None = None

@@ -1,0 +1,1 @@
+"""Speed, side by side: celeriac, Celery and a bare loop in one run."""

@@ -1,0 +1,120 @@
+"""The table of settings: name, type, default, and one sentence each; everything else is made from it.
+
+Owns: Setting, SETTINGS, OLD_NAMES, FOREIGN.  May import: the standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting."""
+
+    name: str
+    kind: str
+    """bool, int, float, str, list, dict, seconds or any; with `?` at the end None is allowed."""
+    default: Any
+    help: str
+    old: tuple[str, ...] = ()
+    """Celery's upper-case names for it, beside CELERY_<NAME>."""
+    ignored: str = ""
+    """Why celeriac accepts it and does nothing with it; empty where it means something."""
+
+
+_HUB = "celeriac has its own engine in place of this part of Celery's"
+_LATER = "belongs to a part of celeriac that is not there yet"
+_SELF = "celeriac does this by itself"
+_DB = "belongs to Celery's SQLAlchemy store, which celeriac has no use for"
+
+
+def _ignored(reason: str, names: str) -> tuple[Setting, ...]:
+    return tuple(Setting(name, "any", None, "Accepted.", (), reason) for name in names.split())
+
+
+SETTINGS: tuple[Setting, ...] = (
+    # general
+    Setting("accept_content", "list", ("json",), "Codecs that a worker takes messages of.", ("CELERY_ACCEPT_CONTENT",)),
+    Setting("enable_utc", "bool", True, "Times on the wire are UTC; they always are."),
+    Setting("imports", "list", (), "Modules to import in a worker.", ("CELERY_IMPORTS",)),
+    Setting("include", "list", (), "More modules to import in a worker.", ("CELERY_INCLUDE",)),
+    Setting("timezone", "any?", None, "Time zone of naive datetimes, by name; UTC where it is not set.", ("CELERY_TIMEZONE",)),
+    # broker
+    Setting("broker_url", "str?", None, "Where messages are kept; a SQLite file beside the app where it is not set.", ("BROKER_URL", "BROKER_HOST")),
+    Setting("broker_transport_options", "dict", {}, "Options of the broker's driver.", ("BROKER_TRANSPORT_OPTIONS",)),
+    Setting("broker_publish_timeout", "float", 10.0, "Seconds that sending one message may take in all, retries included."),
+    # results
+    Setting("result_backend", "str?", None, "Where results are kept; the broker's own file on SQLite where it is not set.", ("CELERY_RESULT_BACKEND",)),
+    Setting("result_expires", "seconds?", timedelta(days=1), "Seconds, or a timedelta, that a result is kept; None or 0 keeps it for ever.", ("CELERY_TASK_RESULT_EXPIRES",)),
+    Setting("result_serializer", "str", "json", "Codec of results.", ("CELERY_RESULT_SERIALIZER",)),
+    Setting("result_accept_content", "list?", None, "Codecs that results are read with; accept_content where it is not set."),
+    Setting("result_extended", "bool", False, "Keep the task's name, arguments, worker, queue and retries with its result."),
+    Setting("result_backend_transport_options", "dict", {}, "Options of the result store's driver."),
+    # tasks
+    Setting("task_acks_late", "bool", True, "Settle a task after it ran; False allows no second delivery of one whose worker died.", ("CELERY_ACKS_LATE",)),
+    Setting("task_acks_on_failure", "bool?", None, "A failed task is done; False buries it."),
+    Setting("task_acks_on_failure_or_timeout", "bool", True, "What task_acks_on_failure and task_acks_on_timeout are where they are not set."),
+    Setting("task_acks_on_timeout", "bool?", None, "A task over its hard limit is done; False delivers it again."),
+    Setting("task_always_eager", "bool", False, "Run tasks in place instead of sending them.", ("CELERY_ALWAYS_EAGER", "CELERY_TASK_ALWAYS_EAGER")),
+    Setting("task_annotations", "any?", None, "Attributes of tasks by name, or '*' for all.", ("CELERY_ANNOTATIONS",)),
+    Setting("task_compression", "str?", None, "Compression of messages: gzip, bzip2, lzma, zstd, brotli.", ("CELERY_MESSAGE_COMPRESSION",)),
+    Setting("task_create_missing_queues", "bool", True, "Use queues that task_queues does not name.", ("CELERY_CREATE_MISSING_QUEUES",)),
+    Setting("task_default_priority", "int?", None, "Priority of tasks that have none: 0 .. 9, 9 first."),
+    Setting("task_default_queue", "str", "celery", "Queue of tasks that have none.", ("CELERY_DEFAULT_QUEUE",)),
+    Setting("task_default_exchange", "str?", None, "Exchange shown for the default queue.", ("CELERY_DEFAULT_EXCHANGE",)),
+    Setting("task_default_routing_key", "str?", None, "Routing key of the default queue.", ("CELERY_DEFAULT_ROUTING_KEY",)),
+    Setting("task_default_rate_limit", "any?", None, "Rate limit of tasks that have none: '10/s', '100/m', '1000/h'.", ("CELERY_DEFAULT_RATE_LIMIT",)),
+    Setting("task_eager_propagates", "bool", False, "Raise what an eager task raises.", ("CELERY_EAGER_PROPAGATES", "CELERY_EAGER_PROPAGATES_EXCEPTIONS")),
+    Setting("task_ignore_result", "bool", False, "Keep no results.", ("CELERY_IGNORE_RESULT",)),
+    Setting("task_inherit_parent_priority", "bool", False, "Tasks sent by a task have its priority."),
+    Setting("task_max_body_size", "int", 256 * 1024 * 1024, "Bytes that an encoded message may have."),
+    Setting("task_max_decompressed_size", "int", 256 * 1024 * 1024, "Bytes that a compressed body may unpack to."),
+    Setting("task_max_deliveries", "int", 5, "Deliveries without an outcome after which a message is buried."),
+    Setting("task_publish_retry", "bool", True, "Send again while the broker is away.", ("CELERY_TASK_PUBLISH_RETRY",)),
+    Setting("task_publish_retry_policy", "dict", {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2}, "How often and when: max_retries, interval_start, interval_step, interval_max (seconds).", ("CELERY_TASK_PUBLISH_RETRY_POLICY",)),
+    Setting("task_queues", "any?", None, "Queues: names, mappings or Queue objects.", ("CELERY_QUEUES",)),
+    Setting("task_reject_on_worker_lost", "bool?", None, "Deliver a task again whose process died; True where it is not set.", ("CELERY_REJECT_ON_WORKER_LOST",)),
+    Setting("task_routes", "any?", None, "Which task goes where: dict, list, function or path.", ("CELERY_ROUTES",)),
+    Setting("task_serializer", "str", "json", "Codec of messages.", ("CELERY_TASK_SERIALIZER",)),
+    Setting("task_soft_time_limit", "float?", None, "Seconds after which SoftTimeLimitExceeded is raised in a task.", ("CELERYD_TASK_SOFT_TIME_LIMIT",)),
+    Setting("task_store_eager_result", "bool", False, "Store the results of eager tasks."),
+    Setting("task_store_errors_even_if_ignored", "bool", False, "Store failures of tasks whose results are not kept.", ("CELERY_STORE_ERRORS_EVEN_IF_IGNORED",)),
+    Setting("task_time_limit", "float?", None, "Seconds after which a task is ended.", ("CELERYD_TASK_TIME_LIMIT",)),
+    Setting("task_track_started", "bool", False, "Store the state STARTED.", ("CELERY_TRACK_STARTED",)),
+    Setting("task_unknown_delay", "float", 1.0, "Seconds after which a message for an unknown task is offered again; doubles each time."),
+    Setting("task_unknown_patience", "float", 3600.0, "Seconds after which a message for an unknown task is buried."),
+    # worker
+    Setting("worker_concurrency", "int?", None, "Tasks at the same time; the number of cores where it is not set.", ("CELERYD_CONCURRENCY",)),
+    Setting("worker_lease", "float", 30.0, "Seconds that a claimed task stays a silent worker's."),
+    Setting("worker_log_format", "str", "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s", "Format of log lines.", ("CELERYD_LOG_FORMAT",)),
+    Setting("worker_task_log_format", "str", "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s", "Format of log lines of tasks.", ("CELERYD_TASK_LOG_FORMAT",)),
+    Setting("worker_log_color", "bool?", None, "Colour log lines; where it is not set, on a terminal.", ("CELERYD_LOG_COLOR",)),
+    Setting("worker_log_tasks", "bool", True, "Log a line for each task received and ended."),
+    Setting("worker_max_memory_per_child", "int?", None, "KiB after which a child process is replaced.", ("CELERYD_MAX_MEMORY_PER_CHILD",)),
+    Setting("worker_max_tasks_per_child", "int?", None, "Tasks after which a child process is replaced.", ("CELERYD_MAX_TASKS_PER_CHILD",)),
+    Setting("worker_pool", "str", "prefork", "Where tasks run: prefork, threads, asyncio, solo.", ("CELERYD_POOL",)),
+    Setting("worker_prefetch_multiplier", "int", 0, "Tasks to hold for each slot at most; 0 holds what starts within 50 ms.", ("CELERYD_PREFETCH_MULTIPLIER",)),
+    Setting("worker_shutdown_timeout", "float", 25.0, "Seconds that tasks have to finish after SIGTERM."),
+    # accepted
+    *_ignored(_HUB, "broker_channel_error_retry broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup broker_connection_timeout broker_failover_strategy broker_heartbeat broker_heartbeat_checkrate broker_host broker_login_method broker_native_delayed_delivery_queue_type broker_password broker_pool_acquire_timeout broker_pool_limit broker_port broker_read_url broker_transport broker_use_ssl broker_user broker_vhost broker_write_url worker_agent worker_autoscaler worker_consumer worker_pool_putlocks worker_pool_restarts worker_pool_start_method worker_proc_alive_timeout worker_timer worker_timer_precision worker_lost_wait worker_state_db worker_detect_quorum_queues worker_enable_prefetch_count_reduction worker_eta_task_limit worker_disable_prefetch worker_disable_rate_limits worker_direct task_protocol task_queue_max_priority task_default_delivery_mode task_default_exchange_type task_default_queue_type task_create_missing_queue_type task_create_missing_queue_exchange_type task_repr_maxlevels result_cache_max result_chord_join_timeout result_chord_retry_interval result_chord_expires result_compression result_exchange result_exchange_type result_persistent result_failure_expires result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries result_backend_max_sleep_between_retries_ms cache_backend cache_backend_options"),
+    *_ignored(_SELF, "worker_cancel_long_running_tasks_on_connection_loss worker_deduplicate_successful_tasks worker_hijack_root_logger worker_redirect_stdouts worker_redirect_stdouts_level worker_soft_shutdown_timeout worker_enable_soft_shutdown_on_idle worker_log_datefmt worker_task_log_datefmt task_remote_tracebacks task_retry_on_worker_lost task_allow_error_cb_on_chord_header"),
+    *_ignored(_LATER, "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer redis_backend_use_ssl redis_db redis_host redis_max_connections redis_password redis_port redis_retry_on_timeout redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username security_cert_store security_certificate security_digest security_key security_key_password task_send_sent_event worker_enable_remote_control worker_send_task_events worker_celery_bus"),
+    *_ignored(_DB, "database_create_tables_at_setup database_engine_callback database_engine_options database_short_lived_sessions database_table_names database_table_schemas database_url"),
+)
+
+FOREIGN = (
+    "s3_ mongodb_ cassandra_ azureblockblob_ cosmosdbsql_ couchbase_ couchdb_ elasticsearch_ "
+    "arangodb_ gcs_ dynamodb_ riak_"
+).split()
+"""Prefixes of settings of stores that celeriac has not got: accepted, without effect."""
+
+BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
+OLD_NAMES: dict[str, str] = {}
+"""Upper-case names to the names in the table."""
+for _setting in SETTINGS:
+    OLD_NAMES[f"CELERY_{_setting.name.upper()}"] = _setting.name
+    for _old in _setting.old:
+        OLD_NAMES.setdefault(_old, _setting.name)

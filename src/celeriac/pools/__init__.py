@@ -1,0 +1,1 @@
+"""Where tasks run: processes, threads, an event loop, or one thread."""

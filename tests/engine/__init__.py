@@ -1,0 +1,1 @@
+"""Client and worker over the memory driver."""

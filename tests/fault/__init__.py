@@ -1,0 +1,1 @@
+"""Kills, full disks, stopped processes: every accepted task ends, none is left."""

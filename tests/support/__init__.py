@@ -1,0 +1,1 @@
+"""What the tests share: programs to run, processes to start and kill, conditions to wait for."""
