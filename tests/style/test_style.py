@@ -15,7 +15,7 @@ SRC = PROJECT / "src" / "celeriac"
 MAX_LINES = 600
 
 LONG_FILES: dict[str, str] = {
-    # "kernel/settings.py": "one table",
+    "client/app.py": "the composition root, and Celery puts its whole API on it",
 }
 """Files that may be longer than MAX_LINES, each with its reason."""
 

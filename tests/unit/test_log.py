@@ -80,6 +80,10 @@ def test_formats_outside() -> None:
     assert formatter.format(record("test_log.five")) == "???[???]: hello you"
 
 
+def test_the_worker_s_own_lines_are_plain() -> None:
+    assert TaskFormatter(FORMAT, TASK_FORMAT).format(record("celeriac.task")) == "plain hello you"
+
+
 def test_every_record_has_the_task() -> None:
     formatter = TaskFormatter("%(task_id)s %(message)s", TASK_FORMAT)
     with running("id-2"):

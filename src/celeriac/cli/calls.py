@@ -22,57 +22,60 @@ NOT_READY = 75
 """The exit code of `result` for a task that has not ended (EX_TEMPFAIL)."""
 
 
-class Json(click.ParamType):
-    """JSON of one type.
+def _json(kind: type, example: str) -> Any:
+    """Return a callback that reads JSON of one type."""
 
-    :param kind: what it must be.
-    """
-
-    name = "json"
-
-    def __init__(self, kind: type) -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value that the text stands for."""
-        if isinstance(value, self.kind):
-            return value
-        example = "'[2, 3]'" if self.kind is list else "'{\"x\": 2}'"
+    def read(ctx: click.Context, param: click.Parameter, value: str) -> Any:
         try:
             found = json.loads(value)
         except ValueError as error:
-            self.fail(f"{value!r} is no JSON ({error}); write it as {example}", param, ctx)
-        if not isinstance(found, self.kind):
-            self.fail(f"{value!r} is JSON, but no {self.kind.__name__}: {example}", param, ctx)
+            raise click.BadParameter(
+                f"{value!r} is no JSON ({error}); write it as {example}", ctx, param
+            ) from None
+        if not isinstance(found, kind):
+            raise click.BadParameter(
+                f"{value!r} is JSON, but not as it is needed: {example}", ctx, param
+            )
         return found
 
+    return read
 
-class Moment(click.ParamType):
-    """A date as ISO 8601, or seconds from now."""
 
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return seconds as a number and a date as a datetime."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return float(value)
-        except ValueError:
-            pass
-        try:
-            return dt.datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number of seconds nor an ISO 8601 date", param, ctx)
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """Read seconds as a number, and a date as a datetime."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return dt.datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is neither a number of seconds nor an ISO 8601 date", ctx, param
+        ) from None
 
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.option("-a", "--args", type=Json(list), default="[]", help="Arguments, as a JSON list.")
-@click.option("-k", "--kwargs", type=Json(dict), default="{}", help="Keywords, as a JSON object.")
+@click.option(
+    "-a",
+    "--args",
+    callback=_json(list, "'[2, 3]'"),
+    default="[]",
+    help="Arguments, as a JSON list.",
+)
+@click.option(
+    "-k",
+    "--kwargs",
+    callback=_json(dict, "'{\"x\": 2}'"),
+    default="{}",
+    help="Keywords, as a JSON object.",
+)
 @click.option("--countdown", type=float, metavar="SECONDS", help="Not before so many seconds.")
-@click.option("--eta", type=Moment(), metavar="DATE", help="Not before this moment.")
-@click.option("--expires", type=Moment(), metavar="DATE|SECONDS", help="Not after it.")
+@click.option("--eta", callback=_moment, metavar="DATE", help="Not before this moment.")
+@click.option("--expires", callback=_moment, metavar="DATE|SECONDS", help="Not after it.")
 @click.option("--queue", help="Instead of the one that routing finds.")
 @click.option("--exchange", hidden=True)
 @click.option("--routing-key", help="Instead of the queue's.")
@@ -83,6 +86,7 @@ class Moment(click.ParamType):
 @pass_session
 def call(
     session: Session,
+    /,
     name: str,
     args: list[Any],
     kwargs: dict[str, Any],

@@ -16,6 +16,7 @@ import click
 from celeriac.cli.output import json_option, print_json
 from celeriac.cli.session import Command, Session, pass_session, say
 from celeriac.kernel.errors import CeleryError
+from celeriac.kernel.settings import BY_NAME
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
@@ -102,7 +103,12 @@ def examine(session: Session) -> Findings:
         yield finding
     if not settings_good:
         return
-    yield from _guarded("app", lambda: check_app(app, session))
+    if session.bare:
+        yield warn("app", "none is named", "name it: celeriac -A proj doctor")
+        if not app.conf.broker_url:
+            return
+    else:
+        yield from _guarded("app", lambda: check_app(app))
     reached = True
     for finding in _guarded("broker", lambda: check_broker(app)):
         reached = reached and finding.verdict != "fail"
@@ -131,11 +137,8 @@ def _guarded(what: str, check: Callable[[], Findings]) -> Findings:
         yield fail(what, f"{type(error).__name__}: {error}")
 
 
-def check_app(app: Celeriac, session: Session) -> Findings:
+def check_app(app: Celeriac) -> Findings:
     """Check that the app's modules can be imported and have tasks."""
-    if not session.has_app and app.main == "default":
-        yield warn("app", "none is named", "name it: celeriac -A proj doctor")
-        return
     app.import_modules()
     count = len(app.tasks.regular())
     if count:
@@ -152,11 +155,15 @@ def check_settings(app: Celeriac) -> Findings:
     """Check that the settings can be read, and what they say of themselves."""
     conf = app.conf
     _ = app.timezone, app.router
-    notes = list(getattr(conf, "notes", ()) or ())
-    for note in notes:
-        yield warn("settings", str(note))
-    if not notes:
-        yield ok("settings", "every one is known")
+    useless = [
+        (name, setting.ignored)
+        for name, setting in BY_NAME.items()
+        if setting.ignored and conf.origin(name) != "default"
+    ]
+    for name, why in useless:
+        yield warn("settings", f"{name} has no effect: {why}", "it may be left out")
+    if not useless:
+        yield ok("settings", "every one is known and has a meaning")
 
 
 def check_broker(app: Celeriac) -> Findings:

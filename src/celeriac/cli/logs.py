@@ -1,6 +1,6 @@
 """Logging of the commands: one handler on the root logger, and only where there is none.
 
-Owns: setup_logging, loglevel.  May import: client, utils.
+Owns: setup_logging, read_level.  May import: client, utils.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,21 +21,16 @@ if TYPE_CHECKING:
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 
 
-class LogLevel(click.ParamType):
-    """A level by its name, in any case, or by its number."""
-
-    name = "level"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of a level."""
-        if isinstance(value, int):
-            return value
-        text = str(value).upper()
-        if text.isdigit():
-            return int(text)
-        if text not in LEVELS:
-            self.fail(f"{value!r} is not one of {', '.join(LEVELS)}", param, ctx)
-        return int(getattr(logging, text))
+def read_level(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Return the number of a level that is given by its name, in any case, or by its number."""
+    if value is None:
+        return None
+    text = value.upper()
+    if text.isdigit():
+        return int(text)
+    if text not in LEVELS:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(LEVELS)}", ctx, param)
+    return int(getattr(logging, text))
 
 
 def setup_logging(
@@ -56,12 +51,12 @@ def setup_logging(
     :param color: colours are welcome; used on a terminal only.
     :return: whether a handler was installed.
     """
-    logging.captureWarnings(True)
     root = logging.getLogger()
     if root.handlers and logfile is None:
         if level is not None:
             logging.getLogger("celeriac").setLevel(level)
         return False
+    logging.captureWarnings(True)
     handler = _handler(logfile, node)
     conf = app.conf
     wanted = conf.worker_log_color

@@ -35,7 +35,7 @@ COMMANDS = {
     "doctor": ("celeriac.cli.doctor:doctor", "Check app, settings, broker, store and clock."),
     "report": ("celeriac.cli.inspect:report", "Show versions and settings, for a bug report."),
     "shell": ("celeriac.cli.shell:shell", "Open a Python shell with the app and its tasks."),
-    "demo": ("celeriac.cli.demo:demo", "See a worker do real work: nothing else to install."),
+    "demo": ("celeriac.cli.demo.run:demo", "See a worker do real work: nothing else to install."),
     "completion": ("celeriac.cli.shell:completion", "Print the completion for a shell."),
     "version": ("celeriac.cli.inspect:version", "Show the version."),
 }

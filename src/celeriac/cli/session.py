@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +29,8 @@ class Session:
     config: str | None = None
     no_color: bool = False
     quiet: bool = False
+    bare: bool = False
+    """The app has no tasks: it was made here, because none was named or found."""
     _app: Celeriac | None = field(default=None, repr=False)
 
     @property
@@ -78,7 +81,11 @@ class Session:
     def _bare_app(self) -> Celeriac:
         from celeriac.client.app import Celeriac
 
-        return Celeriac("default")
+        app = Celeriac("default")
+        # Where the app of a tasks.py in this folder would have its file.
+        app._home = (Path.cwd(), "tasks")
+        self.bare = True
+        return app
 
     def _apply(self, app: Celeriac) -> None:
         """Let the options beat the settings."""
@@ -97,7 +104,7 @@ class Session:
         from celeriac.cli.find import NoApp
 
         app = self.app(tasks=False)
-        if not app.conf.broker_url and app.main == "default" and self.given is None:
+        if self.bare and not app.conf.broker_url:
             raise NoApp("no app and no broker: name one with -A or -b (or CELERIAC_BROKER_URL)")
         return app
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from celeriac.cli.logs import LogLevel, setup_logging
+from celeriac.cli.logs import read_level, setup_logging
 from celeriac.cli.parent import tie_to_parent
 from celeriac.cli.session import Command, Session, pass_session, say
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 NOT_YET = {
     "beat": "-B/--beat is not there yet: periodic tasks come with `celeriac beat`",
@@ -59,13 +62,19 @@ def _concurrency(ctx: click.Context, param: click.Parameter, value: str | None) 
     return int(value)
 
 
-def _ignored(*names: str, **options: Any) -> Any:
+def _ignored(*names: str, **options: Any) -> Callable[[F], F]:
     """Accept an option of Celery's that celeriac has no need of."""
     return click.option(*names, hidden=True, expose_value=False, **options)
 
 
 @click.command(cls=Command)
-@click.option("-l", "--loglevel", type=LogLevel(), help="DEBUG, INFO, WARNING, ERROR, CRITICAL.")
+@click.option(
+    "-l",
+    "--loglevel",
+    callback=read_level,
+    metavar="LEVEL",
+    help="DEBUG, INFO, WARNING, ERROR, CRITICAL.",
+)
 @click.option("-f", "--logfile", metavar="FILE", help="Log there; %n is the node, %h the host.")
 @click.option(
     "-c",
@@ -151,7 +160,7 @@ def _ignored(*names: str, **options: Any) -> Any:
 @_ignored("--disable-prefetch", is_flag=True)
 @_ignored("-S", "--statedb")
 @pass_session
-def worker(session: Session, *, reload_: bool, **options: Any) -> int:
+def worker(session: Session, /, *, reload_: bool, **options: Any) -> int:
     """Start a worker.
 
     \b
@@ -169,6 +178,7 @@ def worker(session: Session, *, reload_: bool, **options: Any) -> int:
 
 def start(
     session: Session,
+    /,
     *,
     loglevel: int | None,
     logfile: str | None,
@@ -185,27 +195,19 @@ def start(
     app = session.app()
     app.set_current()
     node = node_name(hostname)
-    setup_logging(app, level=loglevel, logfile=logfile, node=node, color=session.color)
     if include:
         app.conf.load({"include": [*app.conf.include, *include]}, "command line")
     with users_code("importing the app's tasks"):
         app.import_modules()
+    # After the import, so that a program which has its own logging keeps it.
+    setup_logging(app, level=loglevel, logfile=logfile, node=node, color=session.color)
     held = _pidfile(expand(pidfile, node)) if pidfile else contextlib.nullcontext()
     with held:
-        made = app.Worker(hostname=node, make_services=_services(app), **options)
+        made = app.Worker(hostname=node, **options)
         if not session.quiet:
             level = logging.getLogger().level if loglevel is None else loglevel
             say(banner(app, made, show_tasks=level <= logging.INFO))
         return int(made.start() or os.EX_OK)
-
-
-def _services(app: Any) -> list[Any]:
-    """Return what a worker runs beside its own parts: the ear for remote control."""
-    if not app.conf.worker_enable_remote_control:
-        return []
-    from celeriac.control.inbox import Inbox
-
-    return [Inbox]
 
 
 def _pidfile(path: str) -> contextlib.AbstractContextManager[Any]:

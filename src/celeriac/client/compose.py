@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from celeriac.client.current import get_current_request
-from celeriac.kernel.errors import ImproperlyConfigured, PayloadTooLarge, WireError
+from celeriac.kernel.errors import ImproperlyConfigured, PayloadTooLarge, QueueNotFound, WireError
 from celeriac.kernel.ids import uuid
 from celeriac.kernel.message import Envelope
 from celeriac.kernel.plain import is_plain
@@ -61,6 +61,8 @@ class Plan:
                 value = getattr(task, option, None)
                 if value is not None:
                     self.options[option] = value
+            if conf.task_ignore_result and "ignore_result" not in self.options:
+                self.options["ignore_result"] = True
         router = app.router
         self.fixed = router.static
         if self.fixed:
@@ -68,7 +70,10 @@ class Plan:
         self.codec: Codec = find_codec(self.options.get("serializer") or conf.task_serializer)
         method = self.options.get("compression") or conf.task_compression
         self.compression: Compression | None = find_compression(method) if method else None
-        self.queue = router.queue_for(self.options)
+        try:
+            self.queue = router.queue_for(self.options)
+        except QueueNotFound:
+            self.queue = ""  # a call that names another queue is right all the same
         self.limit: int = conf.task_max_body_size
 
 
@@ -141,10 +146,12 @@ def compose(
             check_options(options)
         route = {} if plan.fixed else app.router.route(name, args, kwargs, options, task)
         merged = {**route, **plan.options, **_given(options)}
-        queue = plan.queue if merged == plan.options else app.router.queue_for(merged)
+        queue = plan.queue if merged == plan.options else ""
         embed = _embed(options)
     else:
         merged, queue = plan.options, plan.queue
+    if not queue:
+        queue = app.router.queue_for(merged)
     if task_id is None:
         task_id = uuid()
     request = get_current_request()
@@ -233,8 +240,8 @@ def _fill(head: Headers, options: Mapping[str, Any]) -> None:
     if hard is not None or soft is not None:
         check_limits(hard, soft)
         head.timelimit = (hard, soft)
-    if options.get("ignore_result"):
-        head.ignore_result = True
+    if options.get("ignore_result") is not None:
+        head.ignore_result = bool(options["ignore_result"])
     if options.get("headers"):
         head.extra = _plain_headers(options["headers"])
     if options.get("exchange"):

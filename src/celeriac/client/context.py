@@ -50,7 +50,7 @@ _LAZY: dict[str, Callable[[Any], Any]] = {
     "timelimit": lambda self: list(self.head.timelimit),
     "time_limit": lambda self: self.head.timelimit[0],
     "soft_time_limit": lambda self: self.head.timelimit[1],
-    "ignore_result": lambda self: self.head.ignore_result,
+    "ignore_result": lambda self: bool(self.head.ignore_result),
     "correlation_id": lambda self: self.head.correlation_id or self.head.id,
     "reply_to": lambda self: self.head.reply_to,
     "argsrepr": lambda self: self.head.argsrepr or repr(self.args),

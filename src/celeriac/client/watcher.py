@@ -46,6 +46,7 @@ class Watcher:
             watch = self._watch
             if watch is None:
                 watch = self._watch = self._store.watch()
+                watch.add(list(self._waiting))
                 self._thread = threading.Thread(
                     target=self._run, args=(watch,), name="celeriac-watcher", daemon=True
                 )
@@ -90,11 +91,18 @@ class Watcher:
                 logger.warning("the result store is away, waiting goes on: %s", error)
                 time.sleep(IDLE)
                 continue
+            except Exception:  # whatever it is, who waits must not wait on a dead thread
+                logger.exception("waiting for results failed, it is tried again")
+                time.sleep(IDLE)
+                continue
             for record in records.values():
                 with self._lock:
                     callbacks = self._waiting.pop(record.id, ())
                 for callback in callbacks:
-                    callback(record)
+                    try:
+                        callback(record)
+                    except Exception:  # a caller's `then`: the others wait on this thread too
+                        logger.exception("a callback of result %s failed", record.id)
             with self._lock:
                 idle = 0 if self._waiting else idle + 1
                 if idle > 5:

@@ -19,6 +19,7 @@ from celeriac.kernel.errors import (
     WorkerLostError,
 )
 from celeriac.kernel.message import Verdict
+from celeriac.kernel.redact import bounded_repr
 from celeriac.kernel.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
 
 
@@ -80,7 +81,7 @@ def decide(
             return Decision(Verdict.BURY, FAILURE, reason=f"over its time limit {handed_out} times")
     if policy.acks_on_failure:
         return _FAILED
-    return Decision(Verdict.BURY, FAILURE, reason=f"failed: {type(error).__name__}: {error!s:.200}")
+    return Decision(Verdict.BURY, FAILURE, reason=f"failed: {bounded_repr(error, 200)}")
 
 
 def _lost(policy: Policy, error: WorkerLostError, handed_out: int) -> Decision:

@@ -40,7 +40,8 @@ class Headers(msgspec.Struct, omit_defaults=True):
     shadow: str | None = None
     timelimit: tuple[float | None, float | None] = (None, None)
     """(hard, soft) seconds."""
-    ignore_result: bool = False
+    ignore_result: bool | None = None
+    """None: as the task says where it runs."""
     origin: str | None = None
     argsrepr: str | None = None
     kwargsrepr: str | None = None
@@ -174,7 +175,7 @@ def to_celery(envelope: Envelope) -> tuple[dict[str, Any], dict[str, Any], bytes
         "argsrepr": head.argsrepr,
         "kwargsrepr": head.kwargsrepr,
         "origin": head.origin,
-        "ignore_result": head.ignore_result,
+        "ignore_result": bool(head.ignore_result),
         "replaced_task_nesting": head.replaced_task_nesting,
         "stamped_headers": head.stamped_headers,
         "stamps": head.stamps or {},
@@ -202,6 +203,8 @@ def from_celery(
     :raises WireError: a header is missing or of a wrong type; the message says which.
     """
     known = {name: headers[name] for name in _CELERY_HEADERS if headers.get(name) is not None}
+    if not known.get("ignore_result"):
+        known.pop("ignore_result", None)  # Celery writes False where nothing was said
     eta, expires = known.pop("eta", None), known.pop("expires", None)
     retries = known.pop("retries", 0)
     extra = {

@@ -30,7 +30,7 @@ from celeriac.client.watcher import Callback, Watcher
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.kernel.clock import ManualClock
 from celeriac.kernel.errors import CeleryError, TaskPredicate, WorkerLostError
-from celeriac.kernel.message import Buried, Delivery, Envelope, Record, Settlement, Verdict
+from celeriac.kernel.message import Buried, Delivery, Envelope, Record, Settlement
 from celeriac.kernel.states import FAILURE, READY_STATES, REVOKED
 from celeriac.kernel.wire import Headers, unpack
 from celeriac.ports.broker import Broker, Consumer
@@ -232,7 +232,7 @@ class _Watcher(Watcher):
         return record if record is not None and record.state in READY_STATES else None
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class TaskKit:
     """Broker, results, worker and clock of one test.
 
@@ -526,9 +526,9 @@ class TaskKit:
                     f"{one} waits for the clock: it is due at {one.eta}, and the kit's clock says "
                     f"{self.clock.now()}; move it with kit.clock.advance(...)"
                 )
-        for one in self.buried():
-            if one.envelope.id == task_id:
-                return f"task {task_id} is buried: {one.reason}"
+        for grave in self.buried():
+            if grave.envelope.id == task_id:
+                return f"task {task_id} is buried: {grave.reason}"
         if not any(envelope.id == task_id for envelope, _ in self._sent):
             return f"task {task_id} was never sent: {self._listing()}"
         return f"task {task_id} ran and stored no result: see ignore_result, Ignore and Reject"

@@ -109,7 +109,9 @@ class TaskFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text."""
         add_task(record)
-        if is_task_logger(logging.getLogger(record.name)):
+        # The worker writes of tasks to `celeriac.task` itself, and names them in the message.
+        own = record.name == task_logger.name
+        if not own and is_task_logger(logging.getLogger(record.name)):
             text = self._task.format(record)
         else:
             text = super().format(record)

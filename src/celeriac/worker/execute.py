@@ -178,7 +178,7 @@ class Execution:
         request.hostname = self._hostname
         request.handed_out = delivery.handed_out
         request.note = self._frame.noted
-        if prepared.track and self._keeps and not prepared.ignore:
+        if prepared.track and self._keeps and not _ignored(prepared, head):
             meta = {"pid": os.getpid(), "hostname": self._hostname}
             self._frame.noted([make_record(self._app, request, STARTED, meta)])
         if prepared.limited or head.timelimit != (None, None):
@@ -288,7 +288,7 @@ class Execution:
         attempt = job.attempt
         settlement = Settlement(job.delivery, Verdict.ACK, runtime=attempt.runtime)
         try:
-            if self._keeps and not (job.prepared.ignore or job.head.ignore_result):
+            if self._keeps and not _ignored(job.prepared, job.head):
                 settlement.record = make_record(self._app, job.request, SUCCESS, attempt.value)
             if job.request.embed.get("callbacks") or job.request.embed.get("chain"):
                 settlement.publish = self._next(job, attempt.value)
@@ -314,7 +314,7 @@ class Execution:
 
     def _record(self, job: _Job, state: str, error: BaseException) -> Record | None:
         prepared = job.prepared
-        ignored = prepared.ignore or job.head.ignore_result
+        ignored = _ignored(prepared, job.head)
         if not self._keeps or (ignored and not (prepared.keep_errors and state != RETRY)):
             return None
         return make_record(self._app, job.request, state, error, job.attempt.traceback)
@@ -487,14 +487,21 @@ class Execution:
         name, task_id, attempt = job.head.task, job.head.id, job.attempt
         if isinstance(error, Retry):
             logger.info("Task %s[%s] retry: %s", name, task_id, error)
-        elif isinstance(error, job.prepared.task.throws or ()):
-            logger.info("Task %s[%s] raised expected: %r", name, task_id, error)
+            return
+        shown = bounded_repr(error)  # a user's __repr__ may raise
+        if isinstance(error, tuple(job.prepared.task.throws or ())):
+            logger.info("Task %s[%s] raised expected: %s", name, task_id, shown)
         elif isinstance(error, CeleryError) and attempt.traceback is None:
-            logger.warning("Task %s[%s]: %r", name, task_id, error)
+            logger.warning("Task %s[%s]: %s", name, task_id, shown)
         else:
             logger.error(
-                "Task %s[%s] raised unexpected: %r\n%s", name, task_id, error, attempt.traceback
+                "Task %s[%s] raised unexpected: %s\n%s", name, task_id, shown, attempt.traceback
             )
+
+
+def _ignored(prepared: _Prepared, head: Headers) -> bool:
+    """Return whether no result is kept: the call's word counts before the task's."""
+    return prepared.ignore if head.ignore_result is None else head.ignore_result
 
 
 def _check_arguments(check: Callable[..., Any], name: str, args: Any, kwargs: Any) -> None:

@@ -46,7 +46,7 @@ def _imports(content: bytes) -> set[str]:
             tree = ast.parse(content)
         except (SyntaxError, ValueError):
             return set()  # some of the library's own tests are broken on purpose
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)
