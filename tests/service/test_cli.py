@@ -209,10 +209,15 @@ def test_app_from_the_environment(run: Run, variable: str) -> None:
 
 def test_workdir(run: Run, folder: Path) -> None:
     (folder / "elsewhere").mkdir()
-    found = run("--workdir", "elsewhere", "-A", "proj", "list")
-    assert found.returncode == 1
-    assert "no module named 'proj'" in found.stderr
-    assert run("list", "--workdir", str(folder), "-A", "proj").returncode == 0
+    (folder / "elsewhere" / "other.py").write_text(PROGRAM)
+    for words in (("--workdir", "elsewhere", "list"), ("list", "--workdir", "elsewhere")):
+        found = run("-A", "other", *words)
+        assert found.returncode == 0, found.stderr
+        assert "other.add" in found.stdout
+    assert run("-A", "other", "list").returncode == 1
+    nowhere = run("-A", "other", "--workdir", "nowhere", "list")
+    assert nowhere.returncode == 2
+    assert "No such file" in nowhere.stderr
 
 
 def test_no_app_is_one_clear_line(run: Run) -> None:

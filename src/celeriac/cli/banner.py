@@ -14,7 +14,7 @@ from celeriac.kernel.redact import redact_url
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
 
-WIDTH = 14
+WIDTH = 13
 """Columns of the labels."""
 
 

@@ -108,6 +108,8 @@ def report(session: Session, as_json: bool) -> None:
         width = max(map(len, values), default=0)
         for name, value in values.items():
             say(f"{name:<{width}}  {value}")
+        if not values:
+            say("(none)")
         say("")
 
 

@@ -68,7 +68,13 @@ def _print_rich(
     table = Table(title=title or None, box=box.SIMPLE, title_justify="left")
     for index, column in enumerate(columns):
         numbers = bool(rows) and all(_is_number(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        # What a row is called stays whole: it is there to be copied.
+        table.add_column(
+            column,
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=index == 0,
+        )
     for row in rows:
         table.add_row(*(escape(_text(value)) for value in row))
     Console(no_color=not color, highlight=False).print(table)

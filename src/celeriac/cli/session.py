@@ -192,4 +192,5 @@ pass_session = click.make_pass_decorator(Session, ensure=True)
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a line."""
-    print(text, file=sys.stderr if err else sys.stdout, flush=err)
+    # Flushed, since a worker that forks would write what is left in the buffer once per child.
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)

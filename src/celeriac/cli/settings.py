@@ -67,7 +67,9 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else redact_url(bounded_repr(value, 200))
+    if isinstance(value, (str, timedelta)):
+        return str(value)
+    return redact_url(bounded_repr(value, 200))
 
 
 def _row(app: Celeriac, setting: Setting) -> Row:
@@ -110,8 +112,7 @@ def settings(session: Session, name: str | None, every: bool, as_json: bool) -> 
     elif name is not None:
         _print_one(chosen[0])
     elif chosen:
-        shown = [(row.name, row.shown, row.origin, row.help) for row in chosen]
-        print_table(["setting", "value", "from", "meaning"], shown, color=session.color)
+        _print_table(chosen, session.color)
     else:
         say("nothing is set; `celeriac settings --all` shows the defaults")
 
@@ -139,6 +140,23 @@ def _facts(row: Row) -> dict[str, Any]:
         "help": row.help,
         "ignored": row.ignored,
     }
+
+
+def _print_table(chosen: list[Row], color: bool) -> None:
+    useful = [row for row in chosen if not row.ignored or row.origin != DEFAULT]
+    shown = [
+        (
+            row.name,
+            row.shown,
+            row.origin,
+            f"Without effect: {row.ignored}." if row.ignored else row.help,
+        )
+        for row in useful
+    ]
+    print_table(["setting", "value", "from", "meaning"], shown, color=color)
+    left = len(chosen) - len(useful)
+    if left:
+        say(f"{left} more of Celery's are accepted without effect")
 
 
 def _print_one(row: Row) -> None:

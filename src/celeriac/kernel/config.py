@@ -45,7 +45,9 @@ def _canonical(name: str) -> str:
     if bare.startswith(tuple(FOREIGN)):
         return bare
     pool = [*OLD_NAMES] if name.isupper() else [*BY_NAME]
-    near = difflib.get_close_matches(name, pool, n=1) or difflib.get_close_matches(bare, BY_NAME, n=1)
+    near = difflib.get_close_matches(name, pool, n=1) or difflib.get_close_matches(
+        bare, BY_NAME, n=1
+    )
     hint = f"; did you mean {near[0]}?" if near else " (see `celeriac settings --all`)"
     raise UnknownSetting(f"there is no setting {name!r}{hint}")
 

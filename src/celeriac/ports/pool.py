@@ -57,8 +57,8 @@ class TaskFrame(Protocol):
         """Begin the time limits of the delivery that runs now, in seconds from now.
 
         At the soft one SoftTimeLimitExceeded is raised inside the task, at the hard one the task
-        is ended and reported to `Sink.lost`.  Called once per delivery that has limits, only where
-        the pool's traits allow; they end with the delivery.
+        is ended and reported to `Sink.lost`.  Called for deliveries that have limits, only where
+        the pool's traits allow; with two Nones when the task's own code has ended.
         """
         ...
 

@@ -70,7 +70,8 @@ class KitClock(ManualClock):
 
         :raises ValueError: it has passed.
         """
-        super().advance(when.timestamp() - self.time())
+        # A datetime has microseconds, the clock has less.
+        super().advance(when.timestamp() - self.time() + 1e-6)
 
     def now(self) -> dt.datetime:
         """Return the time as an aware datetime in UTC."""

@@ -223,9 +223,7 @@ class Execution:
             return self._bury(delivery, head, error)
         if delivery.handed_out > 1 and not policy.acks_late:
             # At most once was asked for: whether it ran cannot be known, so it is not run again.
-            lost = WorkerLostError(
-                "its worker died, and acks_late=False allows no second delivery"
-            )
+            lost = WorkerLostError("its worker died, and acks_late=False allows no second delivery")
             return self._end(delivery, head, FAILURE, lost)
         hard, soft = head.timelimit
         if (hard and not self._traits.stops_hard) or (soft and not self._traits.stops_soft):
@@ -259,6 +257,8 @@ class Execution:
 
     def _conclude(self, job: _Job) -> Settlement:
         attempt, delivery = job.attempt, job.delivery
+        if job.prepared.limited or job.head.timelimit != (None, None):
+            self._frame.limits(None, None)
         error = attempt.error
         if error is None:
             return self._succeed(job)

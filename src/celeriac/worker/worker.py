@@ -108,6 +108,7 @@ class Worker:
             }
         self.pool: Pool = kind(self.concurrency, **options)
         refuse_limits(app, self.pool.traits, self.limits)
+        self.concurrency = self.pool.size()  # solo takes one at a time, whatever was asked for
         self.held = Held(self.concurrency, multiplier)
         self.revoked = Revoked(self._settle_revoked)
         self.rates = RateGate(
@@ -197,6 +198,9 @@ class Worker:
             service.stop()
         for service in reversed(others):
             service.join(5.0)
+        # What has not begun goes back at once, the last first so that none begins meanwhile.
+        for delivery in reversed(self.held.all()):
+            self.pool.cancel(delivery.envelope.id, hard=False)
         self.returned(self.pool.stop(deadline=deadline))
         settler.stop()
         settler.join(self.app.conf.worker_lease)

@@ -77,6 +77,7 @@ class SQLiteBroker:
 
     def __init__(self, db: Database, store: str) -> None:
         self._db = db
+        self._declared: dict[str, None] = {}
         self.caps = Capabilities(
             lease="timed",
             delay="native",
@@ -100,7 +101,8 @@ class SQLiteBroker:
         self._db.close()
 
     def declare(self, queues: Sequence[str]) -> None:
-        """Do nothing: a queue is where messages name it."""
+        """Remember the names, for `count`; a queue is where messages name it."""
+        self._declared.update(dict.fromkeys(queues))
 
     def publish(self, batch: Sequence[Envelope]) -> None:
         """Write all envelopes, or none."""
@@ -150,7 +152,7 @@ class SQLiteBroker:
             for queue, ready, delayed, held, at in rows
         }
         if not queues:
-            return found
+            return {**{queue: QueueCount() for queue in self._declared}, **found}
         return {queue: found.get(queue, QueueCount()) for queue in queues}
 
     def peek(self, queue: str, *, limit: int, after: str | None = None) -> Sequence[Envelope]:
@@ -468,7 +470,9 @@ class SQLiteConsumer:
             again = settlement.again or envelope
             state = DELAYED if again.not_before > time.time() else READY
             # A new row, behind what waits: a retry must not overtake those that came before it.
-            rows = cursor.execute(f"DELETE FROM message {mine} RETURNING 1", (seq, token)).fetchall()
+            rows = cursor.execute(
+                f"DELETE FROM message {mine} RETURNING 1", (seq, token)
+            ).fetchall()
             if not rows:
                 return None
             values = (again.id, again.queue, again.priority, state, again.not_before)
@@ -477,7 +481,9 @@ class SQLiteConsumer:
             )
             return again.queue
         if verdict is Verdict.BURY:
-            rows = cursor.execute(f"DELETE FROM message {mine} RETURNING 1", (seq, token)).fetchall()
+            rows = cursor.execute(
+                f"DELETE FROM message {mine} RETURNING 1", (seq, token)
+            ).fetchall()
             if not rows:
                 return None
             cursor.execute(

@@ -43,7 +43,16 @@ def write_records(cursor: apsw.Cursor, records: Sequence[Record]) -> bool:
     cursor.executemany(
         _STORE,
         [
-            (r.id, r.state, r.state in READY_STATES, r.fence[0], r.fence[1], r.expires_at, r.body, now)
+            (
+                r.id,
+                r.state,
+                r.state in READY_STATES,
+                r.fence[0],
+                r.fence[1],
+                r.expires_at,
+                r.body,
+                now,
+            )
             for r in records
         ],
     )

@@ -1,0 +1,212 @@
+"""A child of the process pool: takes work, runs it, reports.
+
+The main thread runs tasks, so that a signal can interrupt them.  A courier thread sends on what
+has ended and gives back what has not begun while one task keeps the main thread busy.
+
+Owns: main.  May import: kernel, ports, pools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from celeriac.kernel.errors import SoftTimeLimitExceeded
+from celeriac.kernel.failure import traceback_text
+from celeriac.kernel.message import Record
+from celeriac.pools.processes.pipe import Ended, Report, Work, decode_work, encode
+from celeriac.pools.processes.slot import Slot
+from celeriac.ports.pool import MakeRun
+
+logger = logging.getLogger("celeriac.pool")
+
+LONG = 0.03
+"""Seconds of one task after which what waits behind it is given back."""
+TICK = 0.01
+"""Seconds between two looks of the courier, while there is something to carry."""
+FRESH = 0.001
+"""Seconds that an outcome may wait for others before the next task is begun."""
+
+
+class _Frame:
+    """What the child lends a task."""
+
+    def __init__(self, child: _Child) -> None:
+        self._child = child
+        self._armed = False
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def limits(self, soft: float | None, hard: float | None) -> None:
+        """Begin, or with two Nones end, the limits of what runs."""
+        self._armed = bool(soft)
+        signal.setitimer(signal.ITIMER_REAL, soft or 0.0)
+        self._child.slot.limit(time.monotonic() + hard if hard else 0.0)
+
+    def _on_alarm(self, number: int, frame: Any) -> None:
+        if self._armed:
+            self._armed = False
+            raise SoftTimeLimitExceeded
+
+    def noted(self, batch: Sequence[Record]) -> None:
+        """Send states on their way."""
+        self._child.send(Report(noted=list(batch)))
+
+
+class _Child:
+    def __init__(
+        self, sock: socket.socket, slot: Slot, max_tasks: int | None, max_memory: int | None
+    ) -> None:
+        self._sock, self.slot = sock, slot
+        self._max_tasks, self._max_memory = max_tasks, max_memory
+        self._queue: deque[Work] = deque()
+        self._ended: deque[Ended] = deque()
+        self._send_lock = threading.Lock()
+        self._carry = threading.Event()
+        self._running = 0
+        self._started = 0.0
+        self._first_ended = 0.0
+
+    def serve(self, make_run: MakeRun) -> None:
+        """Run tasks until the parent closes the pipe, or this child has done enough."""
+        run = make_run(_Frame(self))
+        self.send(Report(ready=True))
+        threading.Thread(target=self._courier, name="celeriac-courier", daemon=True).start()
+        done = 0
+        while True:
+            if not self._queue:
+                self._flush()
+                self._carry.clear()
+                if not self._receive():
+                    return
+            try:
+                work = self._queue.popleft()
+            except IndexError:
+                continue
+            self.slot.begin(work.seq)
+            self._started, self._running = time.monotonic(), work.seq
+            if self._queue or self._ended:
+                self._carry.set()
+            settlement = run(work.delivery())
+            self._running = 0
+            self.slot.end()
+            if not self._ended:
+                self._first_ended = time.monotonic()
+            self._ended.append(Ended.of(work.seq, settlement))
+            if not self._queue or time.monotonic() - self._first_ended > FRESH:
+                self._flush()
+            done += 1
+            if self._has_done_enough(done):
+                self._give_back()
+                self._flush()
+                self.send(Report(retiring=True))
+                return
+
+    def _has_done_enough(self, done: int) -> bool:
+        if self._max_tasks and done >= self._max_tasks:
+            return True
+        return bool(self._max_memory) and _memory() > (self._max_memory or 0)
+
+    def _receive(self) -> bool:
+        head = _read(self._sock, 4)
+        if head is None:
+            return False
+        body = _read(self._sock, struct.unpack(">I", head)[0])
+        if body is None:
+            return False
+        self._queue.extend(decode_work(body))
+        return True
+
+    def send(self, report: Report) -> None:
+        """Say something to the parent; the parent's death is ours."""
+        try:
+            with self._send_lock:
+                self._sock.sendall(encode(report))
+        except OSError:
+            os._exit(0)
+
+    def _flush(self) -> None:
+        ended = []
+        with contextlib.suppress(IndexError):
+            while True:
+                ended.append(self._ended.popleft())
+        if ended:
+            self.send(Report(ended=ended))
+
+    def _give_back(self) -> None:
+        back = []
+        with contextlib.suppress(IndexError):
+            while True:
+                back.append(self._queue.popleft().seq)
+        if back:
+            self.send(Report(back=back))
+
+    def _courier(self) -> None:
+        while True:
+            self._carry.wait()
+            time.sleep(TICK)
+            self._flush()
+            running, started = self._running, self._started
+            if running and time.monotonic() - started > LONG and running == self._running:
+                self._give_back()
+            if not self._queue and not self._ended:
+                self._carry.clear()
+
+
+def _read(sock: socket.socket, count: int) -> bytes | None:
+    """Return exactly `count` bytes, or None at the end of the pipe."""
+    data = bytearray(count)
+    view, got = memoryview(data), 0
+    while got < count:
+        try:
+            step = sock.recv_into(view[got:])
+        except OSError:
+            return None
+        if step == 0:
+            return None
+        got += step
+    return bytes(data)
+
+
+def _memory() -> int:
+    """Return this process's resident memory in KiB."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main(
+    sock: socket.socket,
+    slot: Slot,
+    make_run: MakeRun,
+    *,
+    max_tasks: int | None,
+    max_memory: int | None,
+) -> int:
+    """Be a child; return the exit status."""
+    child = _Child(sock, slot, max_tasks, max_memory)
+    try:
+        child.serve(make_run)
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 1
+    except BaseException as error:
+        child.send(Report(failure=traceback_text(error)))
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        logging.shutdown()
+    return 0

@@ -1,0 +1,462 @@
+"""Tasks in child processes, each on a pipe of its own; the parent runs no task's code.
+
+Work waits here and goes to the children in small batches, as large as they start within a few
+milliseconds.  One thread owns every socket.
+
+Owns: ProcessPool.  Thread rule: see `ports.pool`; children and sockets belong to the I/O thread.
+May import: kernel, ports, pools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from celeriac.kernel.errors import Terminated, TimeLimitExceeded, WorkerLostError
+from celeriac.kernel.message import Delivery
+from celeriac.pools.processes.child import main as be_child
+from celeriac.pools.processes.pipe import Frames, Report, Work, decode_report, encode
+from celeriac.pools.processes.slot import Slots
+from celeriac.pools.processes.zygote import Zygote
+from celeriac.ports.pool import MakeRun, PoolTraits, Sink
+
+logger = logging.getLogger("celeriac.pool")
+
+AHEAD = 0.005
+"""Seconds of work that a child is given at once."""
+DEEPEST = 64
+"""Deliveries that a child is given at once, however short they are."""
+LOOK = 0.03
+"""Seconds between two looks at hard limits, while something runs that has one."""
+MOST_CHILDREN = 1024
+"""Slots in shared memory; it must be made before the first child."""
+GIVE_UP_AFTER = 3
+"""Children in a row that could not begin after which the pool has failed."""
+
+
+class _Child:
+    def __init__(self, number: int, sock: socket.socket) -> None:
+        self.number, self.sock = number, sock
+        self.pid = 0
+        self.frames = Frames()
+        self.out = bytearray()
+        self.outstanding: dict[int, Delivery] = {}
+        self.ready = False
+        self.retiring = False
+        self.ending: Exception | None = None
+        """Why the parent is ending it."""
+
+
+class ProcessPool:
+    """Runs up to `size` tasks at a time, each in a process.
+
+    :param size: processes.
+    :param max_tasks_per_child: tasks after which a process is replaced.
+    :param max_memory_per_child: KiB of resident memory after which it is.
+    """
+
+    traits = PoolTraits("prefork", stops_hard=True, stops_soft=True, isolates=True)
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+    ) -> None:
+        self._size = size
+        self._max_tasks, self._max_memory = max_tasks_per_child, max_memory_per_child
+        self._lock = threading.Condition()
+        self._waiting: deque[Delivery] = deque()
+        self._children: dict[int, _Child] = {}
+        self._seq = 0
+        self._mean = 1.0
+        self._stopping = False
+        self._deadline = float("inf")
+        self._drained = False
+        self._failures = 0
+        self.failure: str | None = None
+        """Why no child can begin; None while they can."""
+        self._cancel: deque[str] = deque()
+        self._thread: threading.Thread | None = None
+        self._abandoned: list[Delivery] = []
+
+    # -- the port -------------------------------------------------------------------------------
+
+    def start(self, make_run: MakeRun, sink: Sink) -> None:
+        """Fork the zygote, then start the thread that has children made."""
+        self._sink = sink
+        self._slots = Slots(MOST_CHILDREN)
+        self._make_run = make_run
+        self._zygote = Zygote(self._be_child)
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._selector.register(self._zygote.sock, selectors.EVENT_READ, None)
+        self._populate()
+        self._thread = threading.Thread(target=self._serve, name="celeriac-pool", daemon=True)
+        self._thread.start()
+
+    def _be_child(self, sock: socket.socket, number: int) -> int:
+        return be_child(
+            sock,
+            self._slots[number],
+            self._make_run,
+            max_tasks=self._max_tasks,
+            max_memory=self._max_memory,
+        )
+
+    def free(self) -> int:
+        """Return how many deliveries could start at once."""
+        with self._lock:
+            busy = sum(len(child.outstanding) for child in self._children.values())
+            return max(0, self._size - busy - len(self._waiting))
+
+    def size(self) -> int:
+        """Return how many tasks can run at the same time."""
+        return self._size
+
+    def submit(self, batch: Sequence[Delivery]) -> None:
+        """Take deliveries."""
+        with self._lock:
+            self._waiting.extend(batch)
+        self._wake()
+
+    def cancel(self, task_id: str, *, hard: bool) -> bool:
+        """Drop what waits; with `hard`, end what runs."""
+        with self._lock:
+            found = next((d for d in self._waiting if d.envelope.id == task_id), None)
+            if found is not None:
+                self._waiting.remove(found)
+            running = found is None and any(
+                delivery.envelope.id == task_id
+                for child in self._children.values()
+                for delivery in child.outstanding.values()
+            )
+            if running and hard:
+                self._cancel.append(task_id)
+        if found is not None:
+            self._sink.returned([found])
+        elif running and hard:
+            self._wake()
+        return found is not None or (running and hard)
+
+    def resize(self, size: int) -> None:
+        """Run up to `size` tasks from now on."""
+        with self._lock:
+            self._size = max(1, min(size, MOST_CHILDREN))
+        self._wake()
+
+    def pids(self) -> list[int]:
+        """Return the children's process ids."""
+        with self._lock:
+            return [child.pid for child in self._children.values() if child.pid]
+
+    def stop(self, *, deadline: float) -> Sequence[Delivery]:
+        """Finish what runs until the deadline; return the rest."""
+        with self._lock:
+            left = list(self._waiting)
+            self._waiting.clear()
+            self._stopping = True
+            self._deadline = min(self._deadline, deadline)
+        if self._thread is None:
+            return left
+        self._wake()
+        self._thread.join()
+        with self._lock:
+            left += self._abandoned
+            self._abandoned = []
+        return left
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"!")
+
+    # -- the I/O thread ---------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            while not self._over():
+                for key, _ in self._selector.select(self._pause()):
+                    if key.data is not None:
+                        self._talk(key.data)
+                    elif key.fileobj is self._zygote.sock:
+                        self._hear_zygote()
+                    else:
+                        with contextlib.suppress(BlockingIOError):
+                            os.read(self._wake_read, 4096)
+                self._end_some()
+                self._populate()
+                self._assign()
+        finally:
+            self._close()
+
+    def _over(self) -> bool:
+        if not self._stopping:
+            return False
+        busy = any(child.outstanding for child in self._children.values())
+        return not busy or time.monotonic() >= self._deadline
+
+    def _pause(self) -> float | None:
+        wait = None
+        if any(child.outstanding for child in self._children.values()):
+            if any(self._slots[n].read()[3] for n in self._children):
+                wait = LOOK
+            else:
+                # A task may have just begun its limits; looking is a read of memory.
+                wait = 10 * LOOK
+        if self._stopping:
+            left = max(0.0, self._deadline - time.monotonic())
+            wait = left if wait is None else min(wait, left)
+        return wait
+
+    def _populate(self) -> None:
+        """Have children made for the places that are empty, and let go of those too many."""
+        if self.failure is not None or self._stopping:
+            return
+        serving = [child for child in self._children.values() if not child.retiring]
+        for child in serving[self._size :]:
+            if not child.outstanding:
+                child.retiring = True
+                with contextlib.suppress(OSError):
+                    child.sock.shutdown(socket.SHUT_WR)
+        number = 0
+        for _ in range(self._size - len(serving)):
+            while number in self._children:
+                number += 1
+            self._slots[number].clear()
+            try:
+                sock = self._zygote.spawn(number)
+            except OSError:
+                return  # its end is heard of next
+            child = _Child(number, sock)
+            with self._lock:
+                self._children[number] = child
+            self._selector.register(sock, selectors.EVENT_READ, child)
+
+    def _assign(self) -> None:
+        if not self._waiting:
+            return
+        depth = max(1, min(DEEPEST, int(AHEAD / max(self._mean, 1e-6))))
+        able = [c for c in self._children.values() if c.ready and not c.retiring and not c.ending]
+        for child in sorted(able, key=lambda c: len(c.outstanding)):
+            if len(child.outstanding) > depth // 2 or (depth == 1 and child.outstanding):
+                continue
+            with self._lock:
+                # An equal share at the most, so that one child does not get what two could do.
+                share = max(1, -(-len(self._waiting) // max(1, len(able))))
+                count = min(depth - len(child.outstanding), share, len(self._waiting))
+                batch = [self._waiting.popleft() for _ in range(count)]
+            if not batch:
+                return
+            works = []
+            for delivery in batch:
+                self._seq += 1
+                child.outstanding[self._seq] = delivery
+                works.append(Work.of(self._seq, delivery))
+            child.out += encode(works)
+            self._write(child)
+
+    def _write(self, child: _Child) -> None:
+        try:
+            while child.out:
+                sent = child.sock.send(memoryview(child.out)[: 1 << 20])
+                del child.out[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            child.out.clear()  # it died: the zygote tells, and what it had is dealt with then
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.out else 0)
+        if self._children.get(child.number) is child:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.modify(child.sock, events, child)
+
+    def _talk(self, child: _Child) -> None:
+        if self._children.get(child.number) is not child:
+            return
+        if child.out:
+            self._write(child)
+        if not self._hear(child):
+            # The end of the pipe; what it had is dealt with when the zygote tells of its end.
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(child.sock)
+
+    def _hear(self, child: _Child) -> bool:
+        """Read all that a child has said; False at the end of its pipe."""
+        while True:
+            try:
+                data = child.sock.recv(1 << 18)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            for frame in child.frames.feed(data):
+                self._heed(child, decode_report(frame))
+
+    def _heed(self, child: _Child, report: Report) -> None:
+        if report.ready:
+            child.ready, self._failures = True, 0
+        if report.noted:
+            self._sink.noted(report.noted)
+        if report.ended:
+            settlements = []
+            runtime = 0.0
+            for ended in report.ended:
+                delivery = child.outstanding.pop(ended.seq, None)
+                if delivery is not None:
+                    settlements.append(ended.settlement(delivery))
+                    runtime += ended.runtime
+            if settlements:
+                self._learn(runtime / len(settlements))
+                self._sink.ended(settlements)
+        if report.back:
+            self._learn(1.0)
+            back = [child.outstanding.pop(seq) for seq in report.back if seq in child.outstanding]
+            with self._lock:
+                self._waiting.extendleft(reversed(back))
+                if self._stopping:
+                    self._abandoned += self._waiting
+                    self._waiting.clear()
+        if report.retiring:
+            child.retiring = True
+        if report.failure:
+            self._failures += 1
+            logger.error("a child process could not begin:\n%s", report.failure)
+            if self._failures >= GIVE_UP_AFTER:
+                self.failure = report.failure
+
+    def _learn(self, runtime: float) -> None:
+        weight = 0.5 if runtime > self._mean else 0.3
+        self._mean += weight * (runtime - self._mean)
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    def _end_some(self) -> None:
+        """End what is over its hard limit, and what was cancelled."""
+        now = time.monotonic()
+        for child in list(self._children.values()):
+            if child.ending is not None or not child.outstanding:
+                continue
+            running, _, started, deadline = self._slots[child.number].read()
+            delivery = child.outstanding.get(running)
+            if delivery is None:
+                continue
+            if deadline and now >= deadline:
+                self._end(child, running, TimeLimitExceeded(round(deadline - started, 3)))
+            elif delivery.envelope.id in self._cancel:
+                self._cancel.remove(delivery.envelope.id)
+                self._end(child, running, Terminated(signal.SIGKILL.value))
+        self._cancel.clear()
+
+    def _end(self, child: _Child, seq: int, error: Exception) -> None:
+        """Kill a child that runs `seq`, and not one that has gone on to the next meanwhile."""
+        if not child.pid:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGSTOP)
+            if self._slots[child.number].read()[0] == seq:
+                child.ending = error
+                os.kill(child.pid, signal.SIGKILL)
+            os.kill(child.pid, signal.SIGCONT)
+
+    def _hear_zygote(self) -> None:
+        events = self._zygote.events()
+        if events is None:
+            self._replace_zygote()
+            return
+        for number, pid, status in events:
+            child = self._children.get(number)
+            if child is None:
+                continue
+            if status < 0:
+                child.pid = pid
+            elif child.pid == pid:
+                self._bury(child, status)
+
+    def _bury(self, child: _Child, status: int) -> None:
+        """Deal with what a dead child had: what it ran is lost, what it had not begun is not."""
+        self._hear(child)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(child.sock)
+        child.sock.close()
+        with self._lock:
+            self._children.pop(child.number, None)
+        running, last, _, _ = self._slots[child.number].read()
+        error = child.ending or WorkerLostError(f"its process {child.pid} ended: {_cause(status)}")
+        fresh = []
+        for seq, delivery in child.outstanding.items():
+            if seq == running:
+                self._sink.lost(delivery, error)
+            elif seq <= last:
+                text = f"its process {child.pid} ended before its outcome arrived: {_cause(status)}"
+                self._sink.lost(delivery, WorkerLostError(text))
+            else:
+                fresh.append(delivery)
+        with self._lock:
+            if self._stopping:
+                self._abandoned += fresh
+            else:
+                self._waiting.extendleft(reversed(fresh))
+        if not child.ready:
+            self._failures += 1
+            if self._failures >= GIVE_UP_AFTER and self.failure is None:
+                self.failure = f"children end before they begin: {_cause(status)}"
+                logger.critical("%s", self.failure)
+
+    def _replace_zygote(self) -> None:
+        """Begin anew after the zygote was killed, and every child with it.
+
+        The fork happens beside other threads this time: there is no better moment any more.
+        """
+        logger.error("the zygote process %d was killed, and its children with it", self._zygote.pid)
+        self._selector.unregister(self._zygote.sock)
+        self._zygote.close()
+        for child in list(self._children.values()):
+            self._bury(child, signal.SIGKILL)
+        self._zygote = Zygote(self._be_child)
+        self._selector.register(self._zygote.sock, selectors.EVENT_READ, None)
+
+    def _close(self) -> None:
+        """End the children: those that are idle by closing their pipes, the others by force."""
+        for child in self._children.values():
+            if not child.outstanding:
+                with contextlib.suppress(OSError):
+                    child.sock.shutdown(socket.SHUT_WR)
+        ends = time.monotonic() + 1.0
+        idle = {c.number for c in self._children.values() if not c.outstanding}
+        while idle and time.monotonic() < ends:
+            self._selector.select(0.05)
+            for number, _, status in self._zygote.events() or ():
+                if status >= 0:
+                    idle.discard(number)
+            for child in self._children.values():
+                self._hear(child)
+        self._zygote.close()
+        with self._lock:
+            for child in self._children.values():
+                self._abandoned += child.outstanding.values()
+                child.sock.close()
+            self._children.clear()
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def _cause(status: int) -> str:
+    """Return how a process ended, in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name
+        hint = ", perhaps out of memory" if number == signal.SIGKILL else ""
+        return f"signal {number} ({name}){hint}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

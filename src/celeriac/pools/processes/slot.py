@@ -1,0 +1,56 @@
+"""What a child is doing, in memory that outlives it: how its parent knows what died with it.
+
+Owns: Slots, Slot.  Thread rule: the child writes, the parent reads.
+May import: the standard library only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+
+_LAYOUT = struct.Struct("=QQdd")
+_SIZE = 64
+"""Bytes of a slot: a cache line, so that children do not slow each other."""
+
+
+class Slot:
+    """One child's place: running seq (0 idle), last seq begun, start, hard deadline (monotonic)."""
+
+    def __init__(self, memory: mmap.mmap, index: int) -> None:
+        self._memory, self._at = memory, index * _SIZE
+        self.index = index
+        self._last = 0
+
+    def clear(self) -> None:
+        """Make it a new child's."""
+        self._last = 0
+        _LAYOUT.pack_into(self._memory, self._at, 0, 0, 0.0, 0.0)
+
+    def begin(self, seq: int) -> None:
+        """Note, in the child, what is begun."""
+        self._last = seq
+        _LAYOUT.pack_into(self._memory, self._at, seq, seq, time.monotonic(), 0.0)
+
+    def limit(self, deadline: float) -> None:
+        """Note, in the child, when the parent is to end it; 0 for never."""
+        struct.pack_into("=d", self._memory, self._at + 24, deadline)
+
+    def end(self) -> None:
+        """Note, in the child, that nothing runs."""
+        _LAYOUT.pack_into(self._memory, self._at, 0, self._last, 0.0, 0.0)
+
+    def read(self) -> tuple[int, int, float, float]:
+        """Return (running, last begun, started, deadline)."""
+        return _LAYOUT.unpack_from(self._memory, self._at)
+
+
+class Slots:
+    """Shared memory for `count` children, made before they are forked."""
+
+    def __init__(self, count: int) -> None:
+        self._memory = mmap.mmap(-1, max(1, count) * _SIZE)
+
+    def __getitem__(self, index: int) -> Slot:
+        return Slot(self._memory, index)
