@@ -1,0 +1,138 @@
+"""Tasks on one event loop: `async def` ones beside each other, the others in threads.
+
+Owns: AsyncioPool.  Thread rule: see `ports.pool`; what is on the loop belongs to its thread.
+May import: kernel, ports, pools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from typing import Any
+
+from celeriac.kernel.errors import WorkerLostError
+from celeriac.kernel.message import Delivery, Settlement
+from celeriac.pools.threads import ThreadFrame
+from celeriac.ports.pool import MakeRun, PoolTraits, Sink
+
+logger = logging.getLogger("celeriac.pool")
+
+THREADS = 8
+"""Threads for tasks that are not `async def`, at the most."""
+
+
+class AsyncioPool:
+    """Runs up to `size` tasks at a time on one loop.
+
+    :param size: tasks in flight.
+    """
+
+    traits = PoolTraits("asyncio", stops_hard=False, stops_soft=False, isolates=False)
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Condition()
+        self._waiting: deque[Delivery] = deque()
+        self._running: dict[int, Delivery] = {}
+        self._stopping = False
+        self._deadline = float("inf")
+        self._loop = asyncio.new_event_loop()
+        self._executor = ThreadPoolExecutor(min(size, THREADS), thread_name_prefix="celeriac-sync")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, make_run: MakeRun, sink: Sink) -> None:
+        """Start the loop's thread."""
+        self._sink = sink
+        self._run: Any = make_run(ThreadFrame(sink))
+        threading.Thread(target=self._loop.run_forever, name="celeriac-aio", daemon=True).start()
+
+    def free(self) -> int:
+        """Return how many deliveries could start at once."""
+        return max(0, self._size - len(self._running) - len(self._waiting))
+
+    def size(self) -> int:
+        """Return how many tasks can run at the same time."""
+        return self._size
+
+    def submit(self, batch: Sequence[Delivery]) -> None:
+        """Take deliveries."""
+        with self._lock:
+            self._waiting.extend(batch)
+        self._loop.call_soon_threadsafe(self._fill)
+
+    def _fill(self) -> None:
+        """Begin what there is room for; on the loop."""
+        while True:
+            with self._lock:
+                if not self._waiting or len(self._running) >= self._size:
+                    return
+                delivery = self._waiting.popleft()
+                self._running[id(delivery)] = delivery
+            # A context of its own: what one task sets must not be seen by the next.
+            task = self._loop.create_task(self._one(delivery), context=Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, delivery: Delivery) -> None:
+        settlement: Settlement | None = None
+        try:
+            if self._run.is_async(delivery):
+                settlement = await self._run.run_async(delivery)
+            else:
+                settlement = await self._loop.run_in_executor(self._executor, self._run, delivery)
+        except BaseException as error:  # a bug of ours, or an exit that the task asked for
+            logger.exception("a task broke out of its pool")
+            if self._finished(delivery):
+                self._sink.lost(delivery, WorkerLostError(f"it broke out of its pool: {error!r}"))
+        else:
+            if self._finished(delivery) and settlement is not None:
+                self._sink.ended((settlement,))
+        self._fill()
+
+    def _finished(self, delivery: Delivery) -> bool:
+        with self._lock:
+            found = self._running.pop(id(delivery), None) is not None
+            self._lock.notify_all()
+            return found
+
+    def cancel(self, task_id: str, *, hard: bool) -> bool:
+        """Drop a task that waits."""
+        with self._lock:
+            found = next((d for d in self._waiting if d.envelope.id == task_id), None)
+            if found is None:
+                return False
+            self._waiting.remove(found)
+        self._sink.returned([found])
+        return True
+
+    def resize(self, size: int) -> None:
+        """Run up to `size` tasks from now on."""
+        with self._lock:
+            self._size = size
+        self._loop.call_soon_threadsafe(self._fill)
+
+    def stop(self, *, deadline: float) -> Sequence[Delivery]:
+        """Finish what runs until the deadline; return the rest."""
+        with self._lock:
+            self._stopping = True
+            self._deadline = min(self._deadline, deadline)
+            left = list(self._waiting)
+            self._waiting.clear()
+            while self._running and (wait := self._deadline - time.monotonic()) > 0:
+                self._lock.wait(min(wait, 0.1))
+            left += self._running.values()
+            self._running.clear()
+        self._loop.call_soon_threadsafe(self._end)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        return left
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._loop.call_soon(self._loop.stop)
