@@ -33,7 +33,7 @@ def call(payload: bytes, **changes: Any) -> bytes:
     return pack(Headers("add", "the-id", **changes), payload)
 
 
-NAN = b'[[NaN, 1], {}, null]'
+NAN = b"[[NaN, 1], {}, null]"
 ZOO: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", "WireError"),
     "not a frame": (lambda: b"hello, is this a queue?", "WireError"),
@@ -46,7 +46,9 @@ ZOO: dict[str, tuple[Callable[[], bytes], str]] = {
     "task is a number": (lambda: framed(headers(task=5)), "WireError"),
     "headers are no UTF-8": (lambda: framed(b'{"task": "\xff\xfe", "id": "x"}'), "WireError"),
     "headers nested deep": (
-        lambda: framed(b'{"task":"add","id":"x","extra":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001),
+        lambda: framed(
+            b'{"task":"add","id":"x","extra":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001
+        ),
         "WireError",
     ),
     "eta is no date": (lambda: framed(headers(eta="soon")), "WireError"),
@@ -65,7 +67,9 @@ ZOO: dict[str, tuple[Callable[[], bytes], str]] = {
     "args are a number": (lambda: call(b"[5, {}, null]"), "InvalidTaskError"),
     "kwargs are a list": (lambda: call(b"[[1, 2], [], null]"), "InvalidTaskError"),
     "pickle is refused": (
-        lambda: call(pickle.dumps(([1, 2], {}, None)), content_type="application/x-python-serialize"),
+        lambda: call(
+            pickle.dumps(([1, 2], {}, None)), content_type="application/x-python-serialize"
+        ),
         "ContentDisallowed",
     ),
     "an unknown codec": (
@@ -76,9 +80,14 @@ ZOO: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: call(b"[[1, 2], {}, null]", compression="application/x-nothing"),
         "",
     ),
-    "broken compression": (lambda: call(b"\x1f\x8bxxx", compression="application/x-gzip"), "DecodeError"),
+    "broken compression": (
+        lambda: call(b"\x1f\x8bxxx", compression="application/x-gzip"),
+        "DecodeError",
+    ),
     "a bomb": (
-        lambda: call(gzip.compress(b'["' + b"x" * 400_000_000, 1), compression="application/x-gzip"),
+        lambda: call(
+            gzip.compress(b'["' + b"x" * 400_000_000, 1), compression="application/x-gzip"
+        ),
         "DecodeError",
     ),
     "too few arguments": (lambda: call(b"[[1], {}, null]"), "InvalidTaskError"),
@@ -125,9 +134,7 @@ def test_each_is_buried_with_a_reason(
     assert add.delay(1, 2).get() == 3, "and the worker goes on"
 
 
-def test_a_real_worker_goes_on(
-    app: Celeriac, add: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_real_worker_goes_on(app: Celeriac, add: Any, caplog: pytest.LogCaptureFixture) -> None:
     with running_worker(app, pool="solo"):
         zoo = [
             Envelope(f"bad-{n}", "celery", make())

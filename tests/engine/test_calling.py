@@ -330,9 +330,7 @@ def test_a_batch_that_raises_sends_nothing(kit: TaskKit, app: Celeriac, echo: An
     kit.assert_not_sent()
 
 
-def test_publish_is_tried_again_with_the_same_id(
-    kit: TaskKit, app: Celeriac, echo: Any
-) -> None:
+def test_publish_is_tried_again_with_the_same_id(kit: TaskKit, app: Celeriac, echo: Any) -> None:
     flaky = FlakyBroker(kit.broker)
     app._broker = flaky
     policy = {"max_retries": 3, "interval_start": 0, "interval_step": 0.01, "interval_max": 0.01}

@@ -273,7 +273,9 @@ def test_autoretry(app: Celeriac, kit: TaskKit) -> None:
 
 
 def test_autoretry_ends_with_the_error(app: Celeriac, kit: TaskKit) -> None:
-    t = failing(kit, times=99, autoretry_for=(Flaky,), retry_kwargs={"max_retries": 1, "countdown": 0})
+    t = failing(
+        kit, times=99, autoretry_for=(Flaky,), retry_kwargs={"max_retries": 1, "countdown": 0}
+    )
     with pytest.raises(Flaky):
         t.delay().get()
     assert len(t.runs) == 2
@@ -405,9 +407,7 @@ def test_a_success_is_not_overwritten(app: Celeriac, kit: TaskKit) -> None:
     assert app.AsyncResult(result.id).state == "SUCCESS"
 
 
-def test_throws_are_expected(
-    app: Celeriac, kit: TaskKit, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_throws_are_expected(app: Celeriac, kit: TaskKit, caplog: pytest.LogCaptureFixture) -> None:
     @app.task(name="t", throws=(Flaky,))
     def t() -> None:
         raise Flaky("expected")
@@ -422,9 +422,7 @@ def test_throws_are_expected(
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), SoftTimeLimitExceeded(), BaseException("base")])
-def test_whatever_it_raises_is_a_failure(
-    app: Celeriac, kit: TaskKit, error: BaseException
-) -> None:
+def test_whatever_it_raises_is_a_failure(app: Celeriac, kit: TaskKit, error: BaseException) -> None:
     @app.task(name="t")
     def t() -> None:
         raise error

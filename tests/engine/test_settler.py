@@ -11,9 +11,9 @@ from celeriac import Celeriac
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.kernel.errors import BrokerRejected
 from celeriac.kernel.message import Delivery, Envelope, Group, Part, Record, Settlement, Verdict
+from celeriac.testing import running_worker
 from celeriac.testing.eventually import eventually
 from celeriac.testing.faults import FlakyBroker, FlakyResults
-from celeriac.testing import running_worker
 from celeriac.worker.held import Held
 from celeriac.worker.settler import Settler
 

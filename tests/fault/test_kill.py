@@ -18,6 +18,8 @@ from tests.support.project import Process, Project, eventually
 pytestmark = pytest.mark.fault
 
 NOTES = """
+    app.conf.worker_log_tasks = False
+
     @app.task
     def note(number):
         with open(HERE / "begun", "a") as file:
@@ -109,12 +111,12 @@ def test_sigterm_runs_nothing_twice(project: Callable[[str], Project]) -> None:
     made = project(NOTES)
     ids = _send_notes(made, 3000)
     for _ in range(4):
-        worker = made.worker("-c", "2", level="WARNING")
+        worker = made.worker("-c", "2")
         before = len(_lines(made.folder))
         eventually(lambda: len(_lines(made.folder)) > before + 100 or made.left() == 0)
         assert worker.stop() == 0, worker.output()
         assert made.app.broker.count(["celery"])["celery"].held == 0
-    made.worker("-c", "2", level="WARNING")
+    made.worker("-c", "2")
     eventually(lambda: made.left() == 0, within=60, saying="an empty queue")
     assert _lines(made.folder, "begun") == Counter(range(3000))
     assert len(made.app.results.fetch(ids[:500])) == 500

@@ -250,6 +250,7 @@ def test_a_broken_app_shows_its_traceback(run: Run, folder: Path) -> None:
         (("-D",), "systemd"),
         (("-P", "gevent"), "-P threads"),
         (("-P", "prefrok"), "did you mean 'prefork'"),
+        (("-P", "threads", "--time-limit", "5"), "use -P prefork"),
         (("-c", "none"), "no number"),
         (("-l", "LOUD"), "is not one of DEBUG"),
         (("-X", "nothere"), "which is no queue"),
@@ -276,11 +277,12 @@ def test_a_broker_that_is_no_broker(run: Run) -> None:
 # -- a worker and its tasks ---------------------------------------------------------------------
 
 
-def test_worker_runs_what_is_called(run: Run, start: Start, folder: Path) -> None:
-    worker = start(*WORKER, "-n", "w1@%h")
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_worker_runs_what_is_called(run: Run, start: Start, folder: Path, pool: str) -> None:
+    worker = start("-A", "proj", "worker", "-l", "INFO", "-P", pool, "-c", "2", "-n", "w1@%h")
     text = worker.expect(r"w1@\S+ ready\.")
     assert "[config]" in text
-    assert ".> concurrency: 2 (threads)" in text
+    assert f".> concurrency: 2 ({pool})" in text
     assert str(folder / "proj.celeriac.db") in text
     assert "exchange=celery(direct) key=celery" in text
     assert ". proj.celery.add" in text
@@ -426,6 +428,30 @@ def test_purge_option(run: Run, start: Start) -> None:
     worker.expect("ready")
     assert "purged 1 messages" in worker.text()
     assert task_id not in worker.text()
+
+
+def test_app_worker_main(run: Run, folder: Path) -> None:
+    """Celery's other way to start a worker; it returns when the worker has ended."""
+    (folder / "main.py").write_text(
+        "import os, signal, threading\n"
+        "from proj.celery import app\n"
+        "stop = lambda: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "threading.Timer(1.5, stop).start()\n"
+        'app.worker_main(["worker", "-P", "solo", "-l", "INFO"])\n'
+        'print("after it")\n'
+    )
+    found = subprocess.run(
+        [sys.executable, "main.py"],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "ready." in found.stderr
+    assert "after it" in found.stdout
 
 
 def test_options_of_celery_that_are_not_needed(start: Start) -> None:

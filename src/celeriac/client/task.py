@@ -246,7 +246,7 @@ class Task(Generic[P, R]):
         if self.typing and self._check is not None:
             self._check(*args, **kwargs)
         app = self._app if self._app is not None else get_current_app()
-        for name, value in (
+        given = (
             ("task_id", task_id),
             ("link", link),
             ("link_error", link_error),
@@ -262,9 +262,8 @@ class Task(Generic[P, R]):
             ("ignore_result", ignore_result),
             ("time_limit", time_limit),
             ("soft_time_limit", soft_time_limit),
-        ):
-            if value is not None:
-                options[name] = value
+        )
+        options.update({name: value for name, value in given if value is not None})
         if self.pydantic_dump is not None:
             args, kwargs = self.pydantic_dump(args, kwargs)
         if type(self).shadow_name is not Task.shadow_name and shadow is None:
@@ -417,11 +416,11 @@ class Task(Generic[P, R]):
 
     subtask = signature
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
-        """Return a signature with these arguments."""
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a signature with these arguments; what is missing may come when it is called."""
         return Signature(self.name, args, kwargs, app=self.app)
 
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
         """Return a signature that ignores what it is called with."""
         return Signature(self.name, args, kwargs, immutable=True, app=self.app)
 

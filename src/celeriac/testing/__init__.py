@@ -15,12 +15,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from celeriac.testing.kit import KitClock, Ran, Sent, TaskKit, running_worker
+    from celeriac.testing.kit import KitClock, Ran, TaskKit
+    from celeriac.testing.running import running_worker
+    from celeriac.testing.sent import Sent
 
 __all__ = ["KitClock", "Ran", "Sent", "TaskKit", "running_worker"]
 
+_HOMES = {
+    "KitClock": "kit",
+    "Ran": "kit",
+    "TaskKit": "kit",
+    "Sent": "sent",
+    "running_worker": "running",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("celeriac.testing.kit"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ under test sends goes through the real routing and serializer and waits; `run_un
 one task after the other, in the test's own thread, and settles it as a worker does: retries,
 follow-ups, rejections and burials included.
 
-Owns: TaskKit, KitClock, Sent, Ran, running_worker.
+Owns: TaskKit, KitClock, Ran.
 Thread rule: a kit belongs to the thread of its test.
 May import: kernel, ports, client, worker, drivers.memory.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
@@ -23,7 +22,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
-from celeriac.client import current
 from celeriac.client.app import Celeriac
 from celeriac.client.result import RemoteTraceback
 from celeriac.client.watcher import Callback, Watcher
@@ -35,9 +33,9 @@ from celeriac.kernel.states import FAILURE, READY_STATES, REVOKED
 from celeriac.kernel.wire import Headers, unpack
 from celeriac.ports.broker import Broker, Consumer
 from celeriac.ports.pool import PoolTraits
-from celeriac.ports.registry import find_codec, find_compression
+from celeriac.testing.running import as_current
+from celeriac.testing.sent import Sent, read, task_name_of, wanted
 from celeriac.worker.execute import Execution
-from celeriac.worker.worker import Worker
 
 MOST = 10_000
 """Deliveries that one `run_until_empty` runs before it calls the tasks an endless loop."""
@@ -76,32 +74,6 @@ class KitClock(ManualClock):
     def now(self) -> dt.datetime:
         """Return the time as an aware datetime in UTC."""
         return dt.datetime.fromtimestamp(self.time(), dt.UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A task that was sent, as its worker will read it."""
-
-    task: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-    id: str
-    queue: str
-    priority: int
-    countdown: float
-    """Seconds from the sending until it is due; 0 where that was at once."""
-    eta: dt.datetime | None
-    expires: dt.datetime | None
-    headers: dict[str, Any]
-    """The caller's own."""
-    parent_id: str | None
-    """The task that sent it, where one did."""
-
-    def __str__(self) -> str:
-        parts = [repr(arg) for arg in self.args]
-        parts += [f"{name}={value!r}" for name, value in self.kwargs.items()]
-        extra = f" in {self.countdown:g} s" if self.countdown else ""
-        return f"{self.task}({', '.join(parts)}) to {self.queue}{extra}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +248,7 @@ class TaskKit:
         # A test that wants tasks run at the call has no use for a kit; settings of a test suite
         # that moves from one to the other stay as they are.
         stack.enter_context(self.settings(task_always_eager=False))
-        stack.enter_context(_as_current(self.app))
+        stack.enter_context(as_current(self.app))
         return self
 
     def __exit__(
@@ -410,7 +382,7 @@ class TaskKit:
         :param task: only this task (or name of one) takes its worker down.
         :param times: how often.
         """
-        self._crashes.append(_Crash(_task_name(task), times))
+        self._crashes.append(_Crash(task_name_of(task), times))
 
     def _crashes_now(self, delivery: Delivery) -> bool:
         name = _name_of(delivery.envelope)
@@ -436,16 +408,10 @@ class TaskKit:
         :param kwargs: only with these keyword arguments.
         :param fields: only where the fields of `Sent` are these: `queue="mails", countdown=60`.
         """
-        name = _task_name(task)
         found = []
         for envelope, at in self._sent:
-            one = self._read(envelope, at)
-            if (
-                name in (None, one.task)
-                and (args is None or one.args == _carried(list(args)))
-                and (kwargs is None or one.kwargs == _carried(dict(kwargs)))
-                and all(_near(getattr(one, key), value) for key, value in fields.items())
-            ):
+            one = read(self.app, envelope, at)
+            if one.fits(task, args, kwargs, fields):
                 found.append(one)
         return found
 
@@ -466,7 +432,7 @@ class TaskKit:
         found = self.sent(task, args, kwargs, **fields)
         if not found or (times is not None and len(found) != times):
             raise AssertionError(
-                f"{_wanted(task, args, kwargs, fields)} was sent {len(found)} times, not "
+                f"{wanted(task, args, kwargs, fields)} was sent {len(found)} times, not "
                 f"{times if times is not None else 'once'}; {self._listing()}"
             )
         return found[0]
@@ -485,7 +451,7 @@ class TaskKit:
         found = self.sent(task, args, kwargs, **fields)
         if found:
             raise AssertionError(
-                f"{_wanted(task, args, kwargs, fields)} was sent: "
+                f"{wanted(task, args, kwargs, fields)} was sent: "
                 + "; ".join(str(one) for one in found)
             )
 
@@ -493,7 +459,7 @@ class TaskKit:
         """Return what waits in the queues, delayed tasks and retries included."""
         broker, now = self.broker, self.clock.time()
         return [
-            self._read(envelope, now)
+            read(self.app, envelope, now)
             for queue in broker.count(())
             for envelope in broker.peek(queue, limit=MOST)
         ]
@@ -540,129 +506,9 @@ class TaskKit:
             return "nothing was sent"
         return "sent was:\n" + "\n".join(f"  {one}" for one in sent)
 
-    def _read(self, envelope: Envelope, at: float) -> Sent:
-        head, payload = unpack(envelope.body)
-        if head.compression:
-            limit = self.app.conf.task_max_decompressed_size
-            payload = find_compression(head.compression).decompress(payload, limit=limit)
-        args, kwargs, _ = find_codec(head.content_type).loads(payload)
-        return Sent(
-            head.task,
-            list(args),
-            dict(kwargs),
-            envelope.id,
-            envelope.queue,
-            envelope.priority,
-            envelope.not_before - at if envelope.not_before else 0.0,
-            _moment(envelope.not_before),
-            _moment(envelope.expires_at),
-            dict(head.extra),
-            head.parent_id,
-        )
-
-
-@contextlib.contextmanager
-def _as_current(app: Celeriac) -> Iterator[None]:
-    """Make `app` the one that shared tasks belong to, in every thread."""
-    former = current._default
-    current.set_default_app(app)
-    token = current.push_app(app)
-    try:
-        yield
-    finally:
-        current.set_default_app(former)
-        with contextlib.suppress(ValueError):  # an async fixture ends in another context
-            current._app.reset(token)
-
-
-def _moment(seconds: float) -> dt.datetime | None:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC) if seconds else None
-
-
-def _task_name(task: Any) -> str | None:
-    return task if task is None or isinstance(task, str) else str(task.name)
-
 
 def _name_of(envelope: Envelope) -> str:
     try:
         return unpack(envelope.body)[0].task
     except CeleryError:
         return "?"
-
-
-def _carried(value: Any) -> Any:
-    """Return what a value is after the way through JSON: tuples are lists there."""
-    codec = find_codec("json")
-    try:
-        return codec.loads(codec.dumps(value))
-    except CeleryError:
-        return value
-
-
-def _near(found: Any, wanted: Any) -> bool:
-    if isinstance(found, float) and isinstance(wanted, (int, float)):
-        return math.isclose(found, wanted, abs_tol=1e-3)
-    if isinstance(found, dict) and isinstance(wanted, Mapping):
-        return all(found.get(key) == value for key, value in wanted.items())
-    return bool(found == wanted)
-
-
-def _wanted(task: Any, args: Any, kwargs: Any, fields: Mapping[str, Any]) -> str:
-    text = _task_name(task) or "a task"
-    if args is not None:
-        text += f" with args={list(args)!r}"
-    if kwargs is not None:
-        text += f" with kwargs={dict(kwargs)!r}"
-    for name, value in fields.items():
-        text += f" with {name}={value!r}"
-    return text
-
-
-@contextlib.contextmanager
-def running_worker(
-    app: Celeriac,
-    *,
-    pool: str = "threads",
-    concurrency: int = 2,
-    timeout: float = 10.0,
-    in_memory: bool = True,
-    **options: Any,
-) -> Iterator[Worker]:
-    """Run a real worker of `app` in a thread inside the block.
-
-    :param in_memory: put a broker and results in memory in the place of the app's own.
-    :param timeout: seconds that it may take to start, and to end.
-    :param options: as `celeriac.worker.worker.Worker` takes them.
-    :raises AssertionError: it did not start or end in time; what it died of is the cause.
-    """
-    with contextlib.ExitStack() as stack:
-        if in_memory:
-            family = MemoryFamily("memory://worker", {"private": True})
-            stack.enter_context(app.standing_in(family))
-        stack.enter_context(_as_current(app))
-        worker: Worker = app.Worker(pool=pool, concurrency=concurrency, **options)
-        died: list[BaseException] = []
-        ended = threading.Event()
-
-        def run() -> None:
-            try:
-                worker.start()
-            except BaseException as error:
-                died.append(error)
-            finally:
-                ended.set()
-                worker.ready.set()
-
-        threading.Thread(target=run, name="celeriac-test-worker", daemon=True).start()
-        if not worker.ready.wait(timeout) or died:
-            raise AssertionError("the worker did not start") from (died[0] if died else None)
-        try:
-            yield worker
-        finally:
-            worker.stop()
-            if not ended.wait(timeout):
-                worker.stop("cold")
-                if not ended.wait(timeout):
-                    raise AssertionError(f"the worker did not end within {2 * timeout} s")
-        if died:
-            raise AssertionError("the worker died") from died[0]

@@ -63,6 +63,6 @@ def celeriac_worker(
     celeriac_app: Celeriac, celeriac_worker_options: dict[str, Any]
 ) -> Iterator[Worker]:
     """A real worker of the app, in threads of this process, with a queue in memory."""
-    kit = importlib.import_module("celeriac.testing.kit")
-    with kit.running_worker(celeriac_app, **celeriac_worker_options) as worker:
+    running = importlib.import_module("celeriac.testing.running")
+    with running.running_worker(celeriac_app, **celeriac_worker_options) as worker:
         yield worker

@@ -41,6 +41,11 @@ class Shutdown:
             self._how = "cold"
         self._asked.set()
 
+    @property
+    def asked(self) -> bool:
+        """Whether the end was asked for."""
+        return self._asked.is_set()
+
     def wait(self) -> None:
         """Block until the end is asked for."""
         self._asked.wait()

@@ -78,9 +78,7 @@ class Work:
         self.screen = screen
         self.sum = Sum()
         self.failed: list[str] = []
-        self.done = threading.Event()
         self._changed = threading.Condition()
-        self.seconds = 0.0
 
     def send(self, app: Any, read: Any) -> float:
         """Send a task per file; return how long that took."""
@@ -103,8 +101,8 @@ class Work:
                 self.failed.append(path)
             else:
                 self.sum.add(path, measured)
+            self.screen.advance()
             self._changed.notify_all()
-        self.screen.advance()
 
     @property
     def ended(self) -> int:
@@ -184,8 +182,8 @@ def _show(screen: Screen, house: House) -> list[Row]:
             work.wait(len(files), until, house)
         seconds = time.perf_counter() - began
         rows += side.rows(until)
-        screen.say("the same in a plain loop, to compare ...")
-        plain, alone = _plain_loop(work.paths, tasks.measure)
+        with screen.progress("the same in a plain loop  ", len(files)):
+            plain, alone = _plain_loop(work.paths, tasks.measure, screen)
         return [rows[0], *_row_work(work, seconds), *rows[1:], _row_check(work, plain, alone)]
     finally:
         app.close()
@@ -200,11 +198,12 @@ def _start(screen: Screen, house: House, tasks: Any) -> float:
     return time.perf_counter() - began
 
 
-def _plain_loop(paths: list[str], measure: Any) -> tuple[Sum, float]:
+def _plain_loop(paths: list[str], measure: Any, screen: Screen) -> tuple[Sum, float]:
     total = Sum()
     began = time.perf_counter()
     for path in paths:
         total.add(path, measure(path))
+        screen.advance()
     return total, time.perf_counter() - began
 
 

@@ -53,6 +53,7 @@ class Screen:
         """Show how much of `total` is done while the block runs."""
         self._done, self._total = 0, total
         if not self.live:
+            print(f"{title.strip()}: {total} files", flush=True)
             yield
             return
         from rich.console import Console

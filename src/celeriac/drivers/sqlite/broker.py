@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import apsw
 
@@ -45,9 +46,9 @@ _INSERT = (
 )
 
 
-def _envelope(row: Sequence[object]) -> Envelope:
+def _envelope(row: Sequence[Any]) -> Envelope:
     task_id, queue, body, priority, due, expires, attempt = row[:7]
-    return Envelope(task_id, queue, body, priority, due, expires, attempt)  # type: ignore[arg-type]
+    return Envelope(task_id, queue, body, priority, due, expires, attempt)
 
 
 def insert(cursor: apsw.Cursor, batch: Sequence[Envelope]) -> None:
@@ -193,7 +194,7 @@ class SQLiteBroker:
         def work(cursor: apsw.Cursor) -> list[Envelope]:
             found = []
             for task_id in ids:
-                rows = cursor.execute(
+                rows: list[Any] = cursor.execute(
                     f"DELETE FROM buried WHERE id=? RETURNING {_COLUMNS}", (task_id,)
                 ).fetchall()
                 found += [_envelope(row) for row in rows]
@@ -253,7 +254,7 @@ class SQLiteBroker:
 
 def _give_back(cursor: apsw.Cursor, holder: int) -> list[str]:
     """Make what a holder had ready again, counted as lost; return the queues."""
-    rows = cursor.execute(
+    rows: list[Any] = cursor.execute(
         "UPDATE message SET state=0, token=NULL, holder=NULL, lost=lost+1"
         " WHERE state=1 AND holder=? RETURNING queue",
         (holder,),
@@ -263,7 +264,7 @@ def _give_back(cursor: apsw.Cursor, holder: int) -> list[str]:
 
 
 def _promote(cursor: apsw.Cursor, now: float) -> list[str]:
-    rows = cursor.execute(
+    rows: list[Any] = cursor.execute(
         "UPDATE message SET state=0 WHERE seq IN"
         " (SELECT seq FROM message WHERE state=2 AND due<=? ORDER BY due LIMIT ?) RETURNING queue",
         (now, PROMOTE),
@@ -378,10 +379,12 @@ class SQLiteConsumer:
         now = time.time()
         queues, holder = self._queues, self._holder
 
-        def work(cursor: apsw.Cursor) -> list[tuple[object, ...]]:
+        def work(cursor: apsw.Cursor) -> list[Any]:
             if self._next_due <= 0 or not self._holds(cursor):
                 _promote(cursor, now)
-            rows = cursor.execute(self._take_ready, (token, holder, *queues, limit)).fetchall()
+            rows: list[Any] = cursor.execute(
+                self._take_ready, (token, holder, *queues, limit)
+            ).fetchall()
             if suspects and len(rows) < limit:
                 most = min(suspects, limit - len(rows))
                 rows += cursor.execute(
@@ -392,11 +395,8 @@ class SQLiteConsumer:
         self._next_due = getattr(self, "_next_due", float("inf"))
         until = time.monotonic() + self._lease
         rows = self._db.write(work)
-        rows.sort(key=lambda row: (-row[3], row[8]))  # type: ignore[operator]
-        return [
-            Delivery(_envelope(row), (token, row[8]), until, row[7] + 1)  # type: ignore[operator]
-            for row in rows
-        ]
+        rows.sort(key=lambda row: (-row[3], row[8]))
+        return [Delivery(_envelope(row), (token, row[8]), until, row[7] + 1) for row in rows]
 
     def _holds(self, cursor: apsw.Cursor) -> bool:
         """Check that this holder was not given up; if it was, be a new one of the same name."""
@@ -430,8 +430,8 @@ class SQLiteConsumer:
         rings: set[str] = set()
         execute = cursor.execute
         for settlement in done:
-            token, seq = settlement.delivery.receipt  # type: ignore[misc]
-            rows = execute(
+            token, seq = cast("tuple[int, int]", settlement.delivery.receipt)
+            rows: list[Any] = execute(
                 "DELETE FROM message WHERE seq=? AND token=? AND state=1 RETURNING 1", (seq, token)
             ).fetchall()
             if rows:
@@ -463,14 +463,14 @@ class SQLiteConsumer:
 
     def _end(self, cursor: apsw.Cursor, settlement: Settlement) -> str | None:
         """Carry out any verdict but ACK; return the queue to ring, None where it is not ours."""
-        token, seq = settlement.delivery.receipt  # type: ignore[misc]
+        token, seq = cast("tuple[int, int]", settlement.delivery.receipt)
         mine = "WHERE seq=? AND token=? AND state=1"
         verdict, envelope = settlement.verdict, settlement.delivery.envelope
         if verdict is Verdict.RETRY:
             again = settlement.again or envelope
             state = DELAYED if again.not_before > time.time() else READY
             # A new row, behind what waits: a retry must not overtake those that came before it.
-            rows = cursor.execute(
+            rows: list[Any] = cursor.execute(
                 f"DELETE FROM message {mine} RETURNING 1", (seq, token)
             ).fetchall()
             if not rows:

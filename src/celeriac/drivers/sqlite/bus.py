@@ -78,7 +78,7 @@ class SQLiteSubscription:
                 return [(topic, body) for _, topic, body in rows]
             left = ends - time.monotonic()
             if left <= 0 or self._bell.wait(min(left, LOOK)):
-                return ()
+                return []
 
     def wake(self) -> None:
         """End a waiting poll."""

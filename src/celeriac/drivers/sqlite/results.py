@@ -13,6 +13,7 @@ import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import apsw
 
@@ -79,7 +80,7 @@ def fill_slots(cursor: apsw.Cursor, parts: Sequence[Part]) -> list[Ready]:
         )
     ready = []
     for group in {part.group: None for part in parts}:
-        rows = cursor.execute(
+        rows: list[Any] = cursor.execute(
             "SELECT body, on_error, size, (SELECT count(*) FROM part WHERE chord=?1),"
             " EXISTS(SELECT 1 FROM part WHERE chord=?1 AND state<>?2)"
             " FROM chord WHERE id=?1 AND sent=0",
@@ -126,7 +127,8 @@ class SQLiteResults:
 
     def store(self, batch: Sequence[Record]) -> None:
         """Write records."""
-        if batch and self._db.write(lambda cursor: write_records(cursor, batch)):
+        final: bool = bool(batch) and self._db.write(lambda cursor: write_records(cursor, batch))
+        if final:
             ring_after(self._db)
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Record]:
@@ -245,17 +247,18 @@ class SQLiteWatch:
         ends = time.monotonic() + wait
         version = self._db.data_version()
         with self._lock:
-            new, self._new = self._new, []
-        found = self._final(new or list(self._ids))
+            self._new = []
+            look = list(self._ids)
+        found = self._final(look)
         while not found and (left := ends - time.monotonic()) > 0:
-            woken = self._bell.wait(min(left, LOOK))
+            self._bell.wait(min(left, LOOK))
             now = self._db.data_version()
             with self._lock:
-                look = self._new if woken and now == version else list(self._ids)
-                self._new = []
+                new, self._new = self._new, []
+                look = list(self._ids) if now != version else new
             version = now
             found = self._final(look)
-            if woken:
+            if new:
                 break
         return found
 

@@ -94,7 +94,7 @@ class Zygote:
 
     def events(self) -> list[tuple[int, int, int]] | None:
         """Return what happened: (number, pid, status or -1 for born); None when the zygote died."""
-        found = []
+        found: list[tuple[int, int, int]] = []
         while True:
             try:
                 data = self.sock.recv(_EVENT.size)
@@ -124,12 +124,12 @@ class Zygote:
         gc.freeze()
         numbers: dict[int, int] = {}
         while True:
-            ready, _, _ = select.select([sock, wake_read], [], [])
+            ready, _, _ = select.select([sock.fileno(), wake_read], [], [])
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
                 self._reap(sock, numbers)
-            if sock in ready and not self._answer(sock, numbers, (wake_read, wake_write)):
+            if sock.fileno() in ready and not self._answer(sock, numbers, (wake_read, wake_write)):
                 return 0
 
     def _answer(self, sock: socket.socket, numbers: dict[int, int], wake: tuple[int, int]) -> bool:
