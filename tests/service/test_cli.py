@@ -21,7 +21,7 @@ import os
 import time
 
 from celeriac import Celeriac
-from celeriac.kernel.errors import Reject
+from celeriac.exceptions import Reject
 from celeriac.utils.log import get_task_logger
 
 app = Celeriac("proj", broker=os.environ.get("TEST_BROKER"))
@@ -282,7 +282,7 @@ def test_worker_runs_what_is_called(run: Run, start: Start, folder: Path, pool: 
     worker = start("-A", "proj", "worker", "-l", "INFO", "-P", pool, "-c", "2", "-n", "w1@%h")
     text = worker.expect(r"w1@\S+ ready\.")
     assert "[config]" in text
-    assert f".> concurrency: 2 ({pool})" in text
+    assert f".> concurrency: {1 if pool == 'solo' else 2} ({pool})" in text
     assert str(folder / "proj.celeriac.db") in text
     assert "exchange=celery(direct) key=celery" in text
     assert ". proj.celery.add" in text

@@ -434,10 +434,11 @@ class Celeriac:
         publisher = self._publisher
         if publisher is None:
             publisher = self._make_publisher()
+        conf = self.conf
         if retry is None:
-            retry = self.conf.task_publish_retry
+            retry = conf.task_publish_retry
         if policy is None:
-            policy = self.conf.task_publish_retry_policy
+            policy = conf.task_publish_retry_policy
         publisher.publish((envelope,), policy if retry else None)
 
     def _make_publisher(self) -> Publisher:

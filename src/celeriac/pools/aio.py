@@ -12,13 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
 from celeriac.kernel.errors import WorkerLostError
 from celeriac.kernel.message import Delivery, Settlement
-from celeriac.pools.threads import ThreadFrame
+from celeriac.pools.threads import ThreadFrame, ThreadPool
 from celeriac.ports.pool import MakeRun, PoolTraits, Sink
 
 logger = logging.getLogger("celeriac.pool")
@@ -43,18 +42,20 @@ class AsyncioPool:
         self._stopping = False
         self._deadline = float("inf")
         self._loop = asyncio.new_event_loop()
-        self._executor = ThreadPoolExecutor(min(size, THREADS), thread_name_prefix="celeriac-sync")
+        self._threads = ThreadPool(min(size, THREADS))
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, make_run: MakeRun, sink: Sink) -> None:
         """Start the loop's thread."""
         self._sink = sink
         self._run: Any = make_run(ThreadFrame(sink))
+        self._threads.start(lambda frame: self._run, sink)
         threading.Thread(target=self._loop.run_forever, name="celeriac-aio", daemon=True).start()
 
     def free(self) -> int:
         """Return how many deliveries could start at once."""
-        return max(0, self._size - len(self._running) - len(self._waiting))
+        busy = len(self._running) + len(self._waiting)
+        return max(0, self._size - busy - self._threads.size() + self._threads.free())
 
     def size(self) -> int:
         """Return how many tasks can run at the same time."""
@@ -62,9 +63,14 @@ class AsyncioPool:
 
     def submit(self, batch: Sequence[Delivery]) -> None:
         """Take deliveries."""
-        with self._lock:
-            self._waiting.extend(batch)
-        self._loop.call_soon_threadsafe(self._fill)
+        coroutines = [delivery for delivery in batch if self._run.is_async(delivery)]
+        if len(coroutines) < len(batch):
+            own = {id(delivery) for delivery in coroutines}
+            self._threads.submit([delivery for delivery in batch if id(delivery) not in own])
+        if coroutines:
+            with self._lock:
+                self._waiting.extend(coroutines)
+            self._loop.call_soon_threadsafe(self._fill)
 
     def _fill(self) -> None:
         """Begin what there is room for; on the loop."""
@@ -82,10 +88,7 @@ class AsyncioPool:
     async def _one(self, delivery: Delivery) -> None:
         settlement: Settlement | None = None
         try:
-            if self._run.is_async(delivery):
-                settlement = await self._run.run_async(delivery)
-            else:
-                settlement = await self._loop.run_in_executor(self._executor, self._run, delivery)
+            settlement = await self._run.run_async(delivery)
         except BaseException as error:  # a bug of ours, or an exit that the task asked for
             logger.exception("a task broke out of its pool")
             if self._finished(delivery):
@@ -105,9 +108,10 @@ class AsyncioPool:
         """Drop a task that waits."""
         with self._lock:
             found = next((d for d in self._waiting if d.envelope.id == task_id), None)
-            if found is None:
-                return False
-            self._waiting.remove(found)
+            if found is not None:
+                self._waiting.remove(found)
+        if found is None:
+            return self._threads.cancel(task_id, hard=hard)
         self._sink.returned([found])
         return True
 
@@ -129,8 +133,7 @@ class AsyncioPool:
             left += self._running.values()
             self._running.clear()
         self._loop.call_soon_threadsafe(self._end)
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        return left
+        return [*left, *self._threads.stop(deadline=self._deadline)]
 
     def _end(self) -> None:
         for task in self._tasks:

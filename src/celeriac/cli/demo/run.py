@@ -18,10 +18,10 @@ from typing import Any
 
 import click
 
+from celeriac import AsyncResult
 from celeriac.cli.demo.house import CHILDREN, House
 from celeriac.cli.demo.screen import Row, Screen
 from celeriac.cli.session import Command, Session, pass_session, say
-from celeriac.client.result import AsyncResult
 
 DEADLINE = 90.0
 """Seconds after which the demo gives up; it takes about fifteen."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from celeriac import Celeriac
-from celeriac.kernel.errors import SoftTimeLimitExceeded
+from celeriac.exceptions import SoftTimeLimitExceeded
 
 app = Celeriac("demo")
 
