@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextvars import Context, copy_context
 
 from celeriac.kernel.errors import WorkerLostError
 from celeriac.kernel.message import Delivery, Record
@@ -36,9 +35,6 @@ class ThreadFrame:
 class ThreadPool:
     """Runs up to `size` tasks at a time, each in a thread.
 
-    A condition and a deque carry 300,000 deliveries a second here: what would be faster would not
-    be noticed.
-
     :param size: threads.
     """
 
@@ -50,36 +46,23 @@ class ThreadPool:
         self._changed = threading.Condition()
         self._running: dict[int, Delivery] = {}
         self._threads = 0
-        self._made = 0
         self._stopping = False
         self._deadline = float("inf")
-        self._left: list[Delivery] = []
-        self._context: Context | None = None
         self._run: Run | None = None
         self._sink: Sink | None = None
 
     def start(self, make_run: MakeRun, sink: Sink) -> None:
         """Make the threads."""
         self._sink = sink
-        # What `make_run` puts into the context (the current app) is there in every thread.
-        self._context = copy_context()
-        self._run = self._context.run(make_run, ThreadFrame(sink))
+        self._run = make_run(ThreadFrame(sink))
         with self._changed:
             self._spawn()
 
     def _spawn(self) -> None:
-        if self._context is None or self._stopping:
-            return
         while self._threads < self._size:
             self._threads += 1
-            self._made += 1
-            threading.Thread(
-                target=self._context.copy().run,
-                args=(self._work,),
-                name=f"celeriac-{self.traits.name}-{self._made}",
-                # A task that never ends must not keep the process from ending.
-                daemon=True,
-            ).start()
+            name = f"celeriac-{self.traits.name}-{self._threads}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         run, sink = self._run, self._sink
@@ -99,8 +82,9 @@ class ThreadPool:
     def _next(self, me: int) -> Delivery | None:
         with self._changed:
             while True:
-                if self._stopping or self._threads > self._size:
+                if self._threads > self._size or (self._stopping and not self._waiting):
                     self._threads -= 1
+                    self._changed.notify_all()
                     return None
                 if self._waiting:
                     delivery = self._running[me] = self._waiting.popleft()
@@ -126,12 +110,8 @@ class ThreadPool:
     def submit(self, batch: Sequence[Delivery]) -> None:
         """Take deliveries."""
         with self._changed:
-            if not self._stopping:
-                self._waiting.extend(batch)
-                self._changed.notify(len(batch))
-                return
-        if batch and self._sink is not None:
-            self._sink.returned(batch)
+            self._waiting.extend(batch)
+            self._changed.notify(len(batch))
 
     def cancel(self, task_id: str, *, hard: bool) -> bool:
         """Drop a task that waits; a thread that runs cannot be stopped."""
@@ -156,13 +136,11 @@ class ThreadPool:
         with self._changed:
             self._stopping = True
             self._deadline = min(self._deadline, deadline)
-            self._left += self._waiting
+            left = list(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
             while self._running and (wait := self._deadline - time.monotonic()) > 0:
-                self._changed.wait(min(wait, threading.TIMEOUT_MAX))
-            # Each is returned by one call only, where two threads stop the pool.
-            left, self._left = self._left + list(self._running.values()), []
+                self._changed.wait(min(wait, 0.1))
+            left += self._running.values()
             self._running.clear()
-            self._changed.notify_all()
             return left

@@ -1,72 +1,83 @@
-"""What the pool and a child say to each other, and how it is cut into frames.
+"""Frames between the pool's parent and one child: a length, then msgpack.
 
-A frame is four bytes of length and one message in MessagePack: plain data, never a pickle, so
-that nothing a task returns or raises can break the process that reads it.
-
-Owns: the messages, Frames, frame_of, hidden.  May import: kernel.
+Owns: Frames, Work, Ended, the kinds of frames.  May import: kernel, msgspec.
 """
 
 from __future__ import annotations
 
-import socket
-import weakref
+import struct
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from celeriac.kernel.message import Delivery, Envelope, Part, Record, Settlement, Verdict
 
-CHUNK = 1 << 18
-LONGEST = (1 << 32) - 1
-"""Bytes of one frame at the most."""
+_LENGTH = struct.Struct(">I")
 
 
-class Job(msgspec.Struct, array_like=True, gc=False):
-    """A delivery to run.  Its receipt stays with the pool."""
+class Work(msgspec.Struct, array_like=True):
+    """A delivery on its way to a child."""
 
-    number: int
-    envelope: Envelope
-    lease_until: float
+    seq: int
+    id: str
+    queue: str
+    body: bytes
+    priority: int
+    not_before: float
+    expires_at: float
+    attempt: int
     handed_out: int
 
+    @classmethod
+    def of(cls, seq: int, delivery: Delivery) -> Work:
+        """Return what a child needs of a delivery."""
+        e = delivery.envelope
+        return cls(
+            seq,
+            e.id,
+            e.queue,
+            e.body,
+            e.priority,
+            e.not_before,
+            e.expires_at,
+            e.attempt,
+            delivery.handed_out,
+        )
 
-class Give(msgspec.Struct, array_like=True, tag="give", gc=False):
-    """To a child: run these, in this order."""
+    def delivery(self) -> Delivery:
+        """Return the delivery as the child sees it: without the driver's receipt."""
+        envelope = Envelope(
+            self.id,
+            self.queue,
+            self.body,
+            self.priority,
+            self.not_before,
+            self.expires_at,
+            self.attempt,
+        )
+        return Delivery(envelope, None, 0.0, self.handed_out)
 
-    jobs: list[Job]
 
+class Ended(msgspec.Struct, array_like=True):
+    """A settlement on its way back; the parent puts its own delivery in."""
 
-class Leave(msgspec.Struct, array_like=True, tag="leave", gc=False):
-    """To a child: end once nothing is left to do."""
-
-
-class Ended(msgspec.Struct, array_like=True, gc=False):
-    """A settlement, without the delivery."""
-
-    number: int
+    seq: int
     verdict: Verdict
-    again: Envelope | None
     record: Record | None
+    runtime: float
+    again: Envelope | None
     part: Part | None
     publish: tuple[Envelope, ...]
     reason: str
-    runtime: float
 
     @classmethod
-    def of(cls, number: int, settlement: Settlement) -> Ended:
-        """Return what is to be told of a settlement."""
-        return cls(
-            number,
-            settlement.verdict,
-            settlement.again,
-            settlement.record,
-            settlement.part,
-            settlement.publish,
-            settlement.reason,
-            settlement.runtime,
-        )
+    def of(cls, seq: int, s: Settlement) -> Ended:
+        """Return what the parent needs of a settlement."""
+        return cls(seq, s.verdict, s.record, s.runtime, s.again, s.part, s.publish, s.reason)
 
     def settlement(self, delivery: Delivery) -> Settlement:
-        """Return the settlement of the pool's own delivery."""
+        """Return the settlement of the parent's delivery."""
         return Settlement(
             delivery,
             self.verdict,
@@ -79,90 +90,54 @@ class Ended(msgspec.Struct, array_like=True, gc=False):
         )
 
 
-class Told(msgspec.Struct, array_like=True, tag="told", gc=False):
-    """From a child: what ended and what was noted."""
+class Report(msgspec.Struct, array_like=True):
+    """What a child says: any of these may be empty."""
 
-    ended: list[Ended]
-    spent: float
-    """Seconds that it took from beginning to end, all of it included."""
-    returned: list[int]
-    """Numbers of what was not begun, since it is void."""
-    broken: list[tuple[int, str]]
-    """Numbers of what raised where nothing may be raised, each with the error."""
-    noted: list[Record]
-
-
-class Ready(msgspec.Struct, array_like=True, tag="ready", gc=False):
-    """From a child: it can run tasks now."""
+    ended: list[Ended] = []
+    noted: list[Record] = []
+    back: list[int] = []
+    """Sequence numbers that were never started."""
+    ready: bool = False
+    retiring: bool = False
+    """It takes no more: it has run enough tasks, or has grown too large."""
+    failure: str = ""
+    """Why it could not begin."""
 
 
-class Failed(msgspec.Struct, array_like=True, tag="failed", gc=False):
-    """From a child: it could not be made ready, and ends."""
-
-    error: str
-
-
-class Retiring(msgspec.Struct, array_like=True, tag="retiring", gc=False):
-    """From a child: it has run its share or grown too large, and ends."""
-
-
-ToChild = Give | Leave
-ToPool = Told | Ready | Failed | Retiring
-
-to_child = msgspec.msgpack.Decoder(ToChild)
-to_pool = msgspec.msgpack.Decoder(ToPool)
 _encoder = msgspec.msgpack.Encoder()
+_work = msgspec.msgpack.Decoder(list[Work])
+_report = msgspec.msgpack.Decoder(Report)
 
 
-def frame_of(message: ToChild | ToPool) -> bytearray:
-    """Return a message as it travels.
+def encode(value: Any) -> bytes:
+    """Return a frame."""
+    body = _encoder.encode(value)
+    return _LENGTH.pack(len(body)) + body
 
-    :raises ValueError: it is too long, or holds what MessagePack cannot carry.
-    """
-    frame = bytearray(4)
-    try:
-        _encoder.encode_into(message, frame, 4)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(str(error)) from error
-    if len(frame) - 4 > LONGEST:
-        raise ValueError(f"{len(frame)} bytes are too many for one message")
-    frame[:4] = (len(frame) - 4).to_bytes(4, "big")
-    return frame
+
+def decode_work(body: bytes | memoryview) -> list[Work]:
+    """Return the deliveries of a frame."""
+    return _work.decode(body)
+
+
+def decode_report(body: bytes | memoryview) -> Report:
+    """Return what a child said."""
+    return _report.decode(body)
 
 
 class Frames:
-    """Cuts what arrives into frames."""
+    """Bytes as they come, cut into frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def pull(self, sock: socket.socket) -> bool:
-        """Receive once; False at the end of the stream.
-
-        :raises BlockingIOError: nothing is there, and the socket does not wait.
-        """
-        try:
-            chunk = sock.recv(CHUNK)
-        except ConnectionError:
-            return False
-        self._buffer += chunk
-        return bool(chunk)
-
-    def cut(self) -> list[bytes]:
-        """Return the frames that are complete, and forget them."""
-        buffer, found, start = self._buffer, [], 0
-        while len(buffer) - start >= 4:
-            end = start + 4 + int.from_bytes(buffer[start : start + 4], "big")
-            if len(buffer) < end:
-                break
-            with memoryview(buffer) as view:
-                found.append(bytes(view[start + 4 : end]))
-            start = end
-        if start:
-            del buffer[:start]
-        return found
-
-
-hidden: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-"""The ends that belong to the process that made them: a fork closes its copies, or the other side
-would never see the end of the stream."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take bytes; return the frames that are whole now."""
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            end = 4 + _LENGTH.unpack_from(self._buffer)[0]
+            if len(self._buffer) < end:
+                return
+            frame = bytes(self._buffer[4:end])
+            del self._buffer[:end]
+            yield frame

@@ -1,271 +1,170 @@
-"""The process that forks the children.
+"""The process that forks the pool's children: a parent without threads, with the app imported.
 
-The pool's own process has threads, and a fork takes their locks along, held for ever.  So one
-process is forked from it before there are any, which has the app imported and does nothing but
-fork, on request, and tell who has ended.  The memory of the app is shared by all children.
+A process that has threads must not fork: a lock that another thread holds stays locked for ever in
+the child.  The zygote is forked while the worker has no threads yet, and has none itself.
 
-A program that starts a pool while it has threads, or whose zygote was killed, forks with threads:
-Python itself repairs its locks in the child (imports, logging, stdio); the locks of other
-libraries are as they were.  The zygote touches nothing but its sockets; a child runs `make_run`,
-which opens connections anew.
-
-Nobody is left behind: on Linux the kernel kills a child with its parent, elsewhere (and there too)
-the end of the lifeline, a pipe that only the pool's process holds open, does.
-
-Owns: Zygote.  Thread rule: the parent's side belongs to the pool's thread.
-May import: kernel, pools.
+Owns: Zygote.  Thread rule: `spawn` and `events` belong to the pool's own thread.
+May import: pools.
 """
 
 from __future__ import annotations
 
+import array
+import contextlib
 import ctypes
-import errno
 import gc
 import os
-import selectors
+import select
 import signal
 import socket
 import struct
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import NoReturn
+from collections.abc import Callable
 
-from celeriac.pools.processes.pipe import hidden
+_EVENT = struct.Struct("=iii")
+"""(child's number, pid, wait status; -1 while it lives)."""
+_REQUEST = struct.Struct("=i")
 
-_ASK = struct.Struct("=ci")
-_TELL = struct.Struct("=ciii")
-FORK, KILL, QUIT = b"F", b"K", b"Q"
-BORN, DIED, BARREN = b"B", b"D", b"E"
-_PR_SET_PDEATHSIG = 1
+BeChild = Callable[[socket.socket, int], int]
+"""Is the child of a number on a socket; returns the exit status."""
 
-ChildMain = Callable[[int, socket.socket, int], int]
-"""Runs a child: its row, its socket, the lifeline.  Returns its exit status."""
 
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing.  A handler and not SIG_IGN, which programs started by tasks would inherit."""
+
+
+def _be_deaf() -> None:
+    """Leave it to the worker's parent to answer the signals that a whole group gets."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, _ignore)
 
 
 class Zygote:
-    """The parent's side: asks for children and for their end.
+    """The forking process, seen from the pool.
 
-    :param child_main: what each child runs.
-    :param lifeline: the end of a pipe that is readable once the parent is gone.
-    :param tied: whether the kernel may end the zygote with the thread that forks it.
-    :raises OSError: the fork failed.
+    :param be_child: what a child is.
     """
 
-    def __init__(self, child_main: ChildMain, lifeline: int, *, tied: bool) -> None:
-        self.control, theirs = socket.socketpair()
-        hidden.add(self.control)
-        for stream in (sys.stdout, sys.stderr):
-            # What is buffered would be written again by every child.
-            try:
-                stream.flush()
-            except (AttributeError, OSError, ValueError):
-                pass
+    def __init__(self, be_child: BeChild) -> None:
+        self._be_child = be_child
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _live(parent if tied else 0, theirs, lifeline, child_main)
+            status = 1
+            try:
+                ours.close()
+                _die_with_parent(parent)
+                status = self._live(theirs)
+            finally:
+                os._exit(status)
         theirs.close()
-        self.control.setblocking(False)
-        self._half = b""
+        ours.setblocking(False)
+        self.sock = ours
 
-    def ask_fork(self, row: int, sock: socket.socket) -> None:
-        """Ask for a child; `sock` becomes its end of the pipe."""
-        socket.send_fds(self.control, [_ASK.pack(FORK, row)], [sock.fileno()])
+    def spawn(self, number: int) -> socket.socket:
+        """Fork the child of a number; return our end of its pipe.
 
-    def ask_kill(self, row: int) -> None:
-        """Ask for a child's end.
-
-        The zygote alone reaps, so it alone knows that the pid is still the child's.
+        :raises OSError: the zygote is gone.
         """
-        self.control.send(_ASK.pack(KILL, row))
-
-    def events(self) -> Iterator[tuple[bytes, int, int, int]]:
-        """Return what happened: (BORN, row, pid, 0), (DIED, row, pid, status) or (BARREN, row, errno, 0).
-
-        :raises EOFError: the zygote is gone.
-        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            data = self.control.recv(_TELL.size * 64)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if not data:
-            raise EOFError("the zygote is gone")
-        data = self._half + data
-        whole = len(data) - len(data) % _TELL.size
-        self._half = data[whole:]
-        yield from _TELL.iter_unpack(data[:whole])
-
-    def close(self, within: float = 1.0) -> None:
-        """End the zygote, and every child with it; returns once it is reaped."""
-        try:
-            self.control.send(_ASK.pack(QUIT, 0))
+            rights = array.array("i", [theirs.fileno()])
+            self.sock.sendmsg(
+                [_REQUEST.pack(number)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            )
         except OSError:
-            pass
-        ends = time.monotonic() + within
-        killed = False
-        try:
-            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
-                if not killed and time.monotonic() > ends:
-                    os.kill(self.pid, signal.SIGKILL)
-                    killed = True
-                time.sleep(0.001)
-        except ChildProcessError:
-            pass  # the program reaps all its children by itself
-        self.control.close()
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        return ours
 
+    def events(self) -> list[tuple[int, int, int]] | None:
+        """Return what happened: (number, pid, status or -1 for born); None when the zygote died."""
+        found: list[tuple[int, int, int]] = []
+        while True:
+            try:
+                data = self.sock.recv(_EVENT.size)
+            except BlockingIOError:
+                return found
+            except OSError:
+                return found or None
+            if not data:
+                return found or None
+            found.append(_EVENT.unpack(data))
 
-def leave_others_alone() -> None:
-    """Forget what a fork took along that is not this process's."""
-    for sock in list(hidden):
-        sock.close()
+    def close(self) -> None:
+        """End the zygote and with it what is left of its children."""
+        self.sock.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
+    # -- in the zygote ----------------------------------------------------------------------------
 
-def reset_signals() -> None:
-    """Take the parent's signal handlers away, and let the parent decide about the end.
-
-    Ctrl-C goes to all processes of a terminal.  The signals get a handler that does nothing and are
-    not ignored, or the programs that a task starts would ignore them too.
-    """
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, _nothing)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, where it can."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
-
-
-def _nothing(number: int, frame: object) -> None:
-    pass
-
-
-def _live(
-    parent: int, control: socket.socket, lifeline: int, child_main: ChildMain
-) -> NoReturn:
-    """Be the zygote, or, after a fork, a child of it."""
-    status = 70
-    try:
-        leave_others_alone()
-        reset_signals()
-        if parent:
-            die_with(parent)
-        threading.current_thread().name = "MainThread"
-        _Nursery(control, lifeline, child_main).serve()
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        # Never back into the program that was forked.
-        os._exit(status)
-
-
-class _Nursery:
-    """The zygote's side: forks, reaps, tells."""
-
-    def __init__(self, control: socket.socket, lifeline: int, child_main: ChildMain) -> None:
-        self._control, self._lifeline, self._child_main = control, lifeline, child_main
-        self._pids: dict[int, int] = {}  # row -> pid
-        self._pid = os.getpid()
-        self._bell, self._rings = socket.socketpair()
-        self._bell.setblocking(False)
-        self._rings.setblocking(False)
-        signal.signal(signal.SIGCHLD, _nothing)
-        signal.set_wakeup_fd(self._rings.fileno(), warn_on_full_buffer=False)
-        # No collection ever writes to the pages that all children share.
-        self._collected = gc.isenabled()
-        gc.disable()
+    def _live(self, sock: socket.socket) -> int:
+        _be_deaf()
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         gc.freeze()
+        numbers: dict[int, int] = {}
+        while True:
+            ready, _, _ = select.select([sock.fileno(), wake_read], [], [])
+            if wake_read in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+                self._reap(sock, numbers)
+            if sock.fileno() in ready and not self._answer(sock, numbers, (wake_read, wake_write)):
+                return 0
 
-    def serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for source in (self._control, self._bell, self._lifeline):
-                selector.register(source, selectors.EVENT_READ)
-            while True:
-                ready = {key.fileobj for key, _ in selector.select()}
-                if self._lifeline in ready:
-                    break
-                if self._bell in ready:
-                    self._reap()
-                if self._control in ready and not self._answer(selector):
-                    break
-        self._end()
-
-    def _answer(self, selector: selectors.BaseSelector) -> bool:
-        data, fds, _, _ = socket.recv_fds(self._control, _ASK.size, 1)
+    def _answer(self, sock: socket.socket, numbers: dict[int, int], wake: tuple[int, int]) -> bool:
+        data, ancillary, _, _ = sock.recvmsg(_REQUEST.size, socket.CMSG_SPACE(4))
         if not data:
             return False
-        kind, row = _ASK.unpack(data)
-        if kind == FORK:
-            self._fork(row, fds[0], selector)
-        elif kind == KILL and (pid := self._pids.get(row)):
-            os.kill(pid, signal.SIGKILL)
-        return bool(kind != QUIT)
-
-    def _fork(self, row: int, fd: int, selector: selectors.BaseSelector) -> None:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            os.close(fd)
-            self._tell(BARREN, row, error.errno or errno.EAGAIN)
-            return
+        number = _REQUEST.unpack(data)[0]
+        fd = array.array("i", ancillary[0][2][:4])[0]
+        zygote = os.getpid()
+        pid = os.fork()
         if pid == 0:
-            status = 70
+            status = 1
             try:
-                status = self._be_child(row, fd, selector)
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for other in wake:
+                    os.close(other)
+                sock.close()
+                _die_with_parent(zygote)
+                status = self._be_child(socket.socket(fileno=fd), number)
             finally:
                 os._exit(status)
         os.close(fd)
-        self._pids[row] = pid
-        self._tell(BORN, row, pid)
+        numbers[pid] = number
+        sock.send(_EVENT.pack(number, pid, -1))
+        return True
 
-    def _be_child(self, row: int, fd: int, selector: selectors.BaseSelector) -> int:
-        reset_signals()
-        die_with(self._pid)
-        selector.close()
-        for sock in (self._control, self._bell, self._rings):
-            sock.close()
-        if self._collected:
-            gc.enable()
-        return self._child_main(row, socket.socket(fileno=fd), self._lifeline)
-
-    def _reap(self) -> None:
-        try:
-            self._bell.recv(4096)
-        except BlockingIOError:
-            pass
-        while self._pids:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+    @staticmethod
+    def _reap(sock: socket.socket, numbers: dict[int, int]) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if pid == 0:
                 return
-            row = next((row for row, known in self._pids.items() if known == pid), None)
-            if row is not None:
-                del self._pids[row]
-                self._tell(DIED, row, pid, os.waitstatus_to_exitcode(status))
-
-    def _tell(self, kind: bytes, row: int, value: int, status: int = 0) -> None:
-        try:
-            self._control.sendall(_TELL.pack(kind, row, value, status))
-        except OSError:
-            pass  # the parent is gone, which the lifeline tells too
-
-    def _end(self) -> None:
-        for pid in self._pids.values():
-            os.kill(pid, signal.SIGKILL)
-        for pid in self._pids.values():
-            os.waitpid(pid, 0)
+            if pid in numbers:
+                sock.send(_EVENT.pack(numbers.pop(pid), pid, status))
