@@ -18,13 +18,11 @@ from celeriac.kernel.states import (
     STARTED,
     SUCCESS,
     UNREADY_STATES,
-    Owns,
     precedence,
     state,
 )
 
 __all__ = [
-    "Owns",
     "RECEIVED",
     "STARTED",
     "SUCCESS",

@@ -74,7 +74,7 @@ class Reader:
             timeout=60,
             check=False,
         )
-        log = self.log.read_text() if self.log.exists() else ""
+        log = self.log.read_text()[-3000:] if self.log.exists() else ""
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}\n--- worker:\n{log}"
         return done.stdout
 

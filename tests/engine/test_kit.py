@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ import pytest
 
 from celeriac import Celeriac
 from celeriac.kernel.errors import InvalidTaskError, NotRegistered
+from celeriac.result import allow_join_result
 from celeriac.testing import TaskKit, running_worker
 
 
@@ -165,6 +167,32 @@ def test_running_the_queue_inside_a_task_is_refused(app: Celeriac, kit: TaskKit)
     t.delay()
     with pytest.raises(AssertionError, match="slot"):
         kit.run_until_empty()
+
+
+def test_a_task_that_may_wait_runs_the_others(app: Celeriac, kit: TaskKit, add: Any) -> None:
+    @app.task(name="outer")
+    def outer() -> int:
+        with allow_join_result():
+            return add.delay(1, 2).get() + 1
+
+    assert outer.delay().get() == 4
+    assert [ran.task for ran in kit.ran] == ["add", "outer"]
+
+
+def test_coroutines_wait_side_by_side(kit: TaskKit, add: Any) -> None:
+    async def main() -> list[int]:
+        return list(await asyncio.gather(*(add.delay(n, n).aget() for n in range(20))))
+
+    assert asyncio.run(main()) == [2 * n for n in range(20)]
+
+
+def test_an_async_task_that_waits_is_refused(app: Celeriac, kit: TaskKit, add: Any) -> None:
+    @app.task(name="t")
+    async def t() -> int:
+        return int(await add.delay(1, 2))
+
+    with pytest.raises((AssertionError, RuntimeError), match="slot"):
+        t.delay().get()
 
 
 def test_only_some_queues(kit: TaskKit, add: Any) -> None:

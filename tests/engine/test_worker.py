@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from celeriac import Celeriac
+from celeriac.control.inbox import Inbox
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.kernel.errors import BrokerUnavailable, ImproperlyConfigured
 from celeriac.kernel.message import Envelope
@@ -383,6 +384,49 @@ def test_services_start_and_stop(name: str) -> None:
         assert service.join(0.0)
     assert deaths == []
     assert not [t for t in threading.enumerate() if t.name == f"celeriac-{name}"]
+
+
+def test_the_inbox_starts_and_stops(app: Celeriac, memory: MemoryFamily) -> None:
+    worker = Worker(app, pool="solo")
+    for round_ in range(20):
+        inbox = Inbox(worker)
+        if round_ % 3 == 0:
+            inbox.stop()
+        inbox.start()
+        inbox.start()
+        inbox.stop()
+        inbox.stop()
+        inbox.join(5.0)
+    worker.pool.stop(deadline=0.0)
+    eventually(lambda: not [t for t in threading.enumerate() if t.name == "celeriac-control"])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"[]",
+        b"5",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"method": 5}',
+        b'{"method": ["ping"]}',
+        b'{"method": "ping", "destination": 5}',
+        b'{"method": "ping", "arguments": [1]}',
+        b'{"method": "ping", "arguments": {"x": 1}}',
+        b'{"method": "ping", "expires": "soon"}',
+        b'{"method": "nothing"}',
+        b'{"method": "ping", "reply_to": {"a": 1}}',
+    ],
+)
+def test_a_control_message_that_is_none_does_not_make_deaf(
+    app: Celeriac, memory: MemoryFamily, message: bytes
+) -> None:
+    with running_worker(app, in_memory=False) as worker:
+        app.bus.send("control", [message])
+        app.control.revoke("an-id")
+        eventually(lambda: worker.revoked.ids() == ["an-id"])
 
 
 @pytest.mark.parametrize("name", ["settler", "keeper", "fetcher"])

@@ -677,7 +677,8 @@ class Celeriac:
         from celeriac.control.inbox import Inbox
         from celeriac.worker.worker import Worker
 
-        return Worker(self, make_services=[Inbox], **options)
+        remote = [Inbox] if self.conf.worker_enable_remote_control else []
+        return Worker(self, make_services=remote, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Run `celeriac worker` with this app, e.g. `app.worker_main(["worker", "-l", "INFO"])`."""

@@ -58,13 +58,28 @@ class LoopThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 loop = self._loop = asyncio.new_event_loop()
-                threading.Thread(target=loop.run_forever, name="celeriac-loop", daemon=True).start()
+                self._thread = threading.Thread(
+                    target=loop.run_forever, name="celeriac-loop", daemon=True
+                )
+                self._thread.start()
             return self._loop
+
+    def close(self) -> None:
+        """End the loop, where one runs; what was left on it is dropped."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+            thread = self._thread
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(5.0)
+            if not thread.is_alive():
+                loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the loop, in this context, and return what it returns.

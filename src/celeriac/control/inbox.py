@@ -41,7 +41,9 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="celeriac-control", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Begin to listen; a second call, or one after `stop`, does nothing."""
+        if self._subscription is not None or self._stopping.is_set():
+            return
         self._subscription = self._worker.app.bus.subscribe([TOPIC])
         self._thread.start()
 
@@ -69,7 +71,10 @@ class Inbox:
                     self._stopping.wait(1.0)
                     continue
                 for _, message in messages:
-                    self._obey(message)
+                    try:
+                        self._obey(message)
+                    except Exception:  # whatever was sent, the worker must not go deaf
+                        logger.exception("a control message was dropped")
         finally:
             subscription.close()
 

@@ -31,8 +31,66 @@ _SELF = "celeriac does this by itself"
 _DB = "belongs to Celery's SQLAlchemy store, which celeriac has no use for"
 
 
+_OLD = {
+    "beat_enable_remote_control": "CELERYBEAT_ENABLE_REMOTE_CONTROL",
+    "beat_remote_control_max_tick_age": "CELERYBEAT_REMOTE_CONTROL_MAX_TICK_AGE",
+    "beat_max_loop_interval": "CELERYBEAT_MAX_LOOP_INTERVAL",
+    "beat_schedule": "CELERYBEAT_SCHEDULE",
+    "beat_scheduler": "CELERYBEAT_SCHEDULER",
+    "beat_schedule_filename": "CELERYBEAT_SCHEDULE_FILENAME",
+    "beat_sync_every": "CELERYBEAT_SYNC_EVERY",
+    "beat_cron_starting_deadline": "CELERYBEAT_CRON_STARTING_DEADLINE",
+    "result_cache_max": "CELERY_MAX_CACHED_RESULTS",
+    "database_url": "CELERY_RESULT_DBURI",
+    "database_engine_options": "CELERY_RESULT_ENGINE_OPTIONS",
+    "database_short_lived_sessions": "CELERY_RESULT_DB_SHORT_LIVED_SESSIONS",
+    "database_table_names": "CELERY_RESULT_DB_TABLENAMES",
+    "task_create_missing_queue_type": "CELERY_CREATE_MISSING_QUEUE_TYPE",
+    "task_create_missing_queue_exchange_type": "CELERY_CREATE_MISSING_QUEUE_EXCHANGE_TYPE",
+    "task_default_delivery_mode": "CELERY_DEFAULT_DELIVERY_MODE",
+    "task_default_queue_type": "CELERY_DEFAULT_QUEUE_TYPE",
+    "task_default_exchange_type": "CELERY_DEFAULT_EXCHANGE_TYPE",
+    "task_queue_max_priority": "CELERY_QUEUE_MAX_PRIORITY",
+    "task_retry_on_worker_lost": "CELERY_RETRY_ON_WORKER_LOST",
+    "task_remote_tracebacks": "CELERY_REMOTE_TRACEBACKS",
+    "task_repr_maxlevels": "CELERY_REPR_MAXLEVELS",
+    "task_send_sent_event": "CELERY_SEND_TASK_SENT_EVENT",
+    "task_allow_error_cb_on_chord_header": "CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",
+    "worker_agent": "CELERYD_AGENT",
+    "worker_autoscaler": "CELERYD_AUTOSCALER",
+    "worker_cancel_long_running_tasks_on_connection_loss": "CELERYD_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS",
+    "worker_soft_shutdown_timeout": "CELERYD_SOFT_SHUTDOWN_TIMEOUT",
+    "worker_enable_soft_shutdown_on_idle": "CELERYD_ENABLE_SOFT_SHUTDOWN_ON_IDLE",
+    "worker_consumer": "CELERYD_CONSUMER",
+    "worker_disable_rate_limits": "CELERY_DISABLE_RATE_LIMITS",
+    "worker_deduplicate_successful_tasks": "CELERYD_DEDUPLICATE_SUCCESSFUL_TASKS",
+    "worker_hijack_root_logger": "CELERYD_HIJACK_ROOT_LOGGER",
+    "worker_log_datefmt": "CELERYD_LOG_DATEFMT",
+    "worker_lost_wait": "CELERYD_WORKER_LOST_WAIT",
+    "worker_pool_putlocks": "CELERYD_POOL_PUTLOCKS",
+    "worker_pool_restarts": "CELERYD_POOL_RESTARTS",
+    "worker_pool_start_method": "CELERYD_POOL_START_METHOD",
+    "worker_proc_alive_timeout": "CELERYD_PROC_ALIVE_TIMEOUT",
+    "worker_eta_task_limit": "CELERYD_ETA_TASK_LIMIT",
+    "worker_enable_prefetch_count_reduction": "CELERYD_ENABLE_PREFETCH_COUNT_REDUCTION",
+    "worker_disable_prefetch": "CELERYD_DISABLE_PREFETCH",
+    "worker_redirect_stdouts": "CELERY_REDIRECT_STDOUTS",
+    "worker_redirect_stdouts_level": "CELERY_REDIRECT_STDOUTS_LEVEL",
+    "worker_send_task_events": "CELERY_SEND_EVENTS",
+    "worker_state_db": "CELERYD_STATE_DB",
+    "worker_task_log_datefmt": "CELERYD_TASK_LOG_DATEFMT",
+    "worker_timer": "CELERYD_TIMER",
+    "worker_timer_precision": "CELERYD_TIMER_PRECISION",
+    "worker_detect_quorum_queues": "CELERYD_DETECT_QUORUM_QUEUES",
+}
+"""Old names of settings that are accepted without effect."""
+
+
 def _ignored(reason: str, names: str) -> tuple[Setting, ...]:
-    return tuple(Setting(name, "any", None, "Accepted.", (), reason) for name in names.split())
+    return tuple(
+        Setting(name, "any", None, "Accepted.", (_OLD[name],) if name in _OLD else (), reason)
+        for name in names.split()
+    )
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -60,7 +118,7 @@ SETTINGS: tuple[Setting, ...] = (
         "str?",
         None,
         "Where messages are kept; a SQLite file beside the app where it is not set.",
-        ("BROKER_URL", "BROKER_HOST"),
+        ("BROKER_URL",),
     ),
     Setting(
         "broker_transport_options",
@@ -114,18 +172,26 @@ SETTINGS: tuple[Setting, ...] = (
         "Settle a task after it ran; False allows no second delivery of one whose worker died.",
         ("CELERY_ACKS_LATE",),
     ),
-    Setting("task_acks_on_failure", "bool?", None, "A failed task is done; False buries it."),
+    Setting(
+        "task_acks_on_failure",
+        "bool?",
+        None,
+        "A failed task is done; False buries it.",
+        ("CELERY_ACKS_ON_FAILURE",),
+    ),
     Setting(
         "task_acks_on_failure_or_timeout",
         "bool",
         True,
         "What task_acks_on_failure and task_acks_on_timeout are where they are not set.",
+        ("CELERY_ACKS_ON_FAILURE_OR_TIMEOUT",),
     ),
     Setting(
         "task_acks_on_timeout",
         "bool?",
         None,
         "A task over its hard limit is done; False delivers it again.",
+        ("CELERY_ACKS_ON_TIMEOUT",),
     ),
     Setting(
         "task_always_eager",
@@ -156,7 +222,11 @@ SETTINGS: tuple[Setting, ...] = (
         ("CELERY_CREATE_MISSING_QUEUES",),
     ),
     Setting(
-        "task_default_priority", "int?", None, "Priority of tasks that have none: 0 .. 9, 9 first."
+        "task_default_priority",
+        "int?",
+        None,
+        "Priority of tasks that have none: 0 .. 9, 9 first.",
+        ("CELERY_DEFAULT_PRIORITY",),
     ),
     Setting(
         "task_default_queue",
@@ -195,7 +265,11 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("task_ignore_result", "bool", False, "Keep no results.", ("CELERY_IGNORE_RESULT",)),
     Setting(
-        "task_inherit_parent_priority", "bool", False, "Tasks sent by a task have its priority."
+        "task_inherit_parent_priority",
+        "bool",
+        False,
+        "Tasks sent by a task have its priority.",
+        ("CELERY_INHERIT_PARENT_PRIORITY",),
     ),
     Setting(
         "task_max_body_size", "int", 256 * 1024 * 1024, "Bytes that an encoded message may have."
@@ -251,7 +325,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Seconds after which SoftTimeLimitExceeded is raised in a task.",
         ("CELERYD_TASK_SOFT_TIME_LIMIT",),
     ),
-    Setting("task_store_eager_result", "bool", False, "Store the results of eager tasks."),
+    Setting(
+        "task_store_eager_result",
+        "bool",
+        False,
+        "Store the results of eager tasks.",
+        ("CELERY_STORE_EAGER_RESULT",),
+    ),
     Setting(
         "task_store_errors_even_if_ignored",
         "bool",
@@ -289,6 +369,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Tasks at the same time; the number of cores where it is not set.",
         ("CELERYD_CONCURRENCY",),
     ),
+    Setting("worker_enable_remote_control", "bool", True, "Listen to remote control."),
     Setting("worker_lease", "float", 30.0, "Seconds that a claimed task stays a silent worker's."),
     Setting(
         "worker_log_format",
@@ -354,7 +435,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_ignored(
         _LATER,
-        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer redis_backend_use_ssl redis_db redis_host redis_max_connections redis_password redis_port redis_retry_on_timeout redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username security_cert_store security_certificate security_digest security_key security_key_password task_send_sent_event worker_enable_remote_control worker_send_task_events worker_celery_bus",
+        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer redis_backend_use_ssl redis_db redis_host redis_max_connections redis_password redis_port redis_retry_on_timeout redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username security_cert_store security_certificate security_digest security_key security_key_password task_send_sent_event worker_send_task_events worker_celery_bus",
     ),
     *_ignored(
         _DB,

@@ -124,10 +124,14 @@ class AsyncioPool:
     def stop(self, *, deadline: float) -> Sequence[Delivery]:
         """Finish what runs until the deadline; return the rest."""
         with self._lock:
-            self._stopping = True
+            again, self._stopping = self._stopping, True
             self._deadline = min(self._deadline, deadline)
             left = list(self._waiting)
             self._waiting.clear()
+            self._lock.notify_all()
+            if again:
+                # A second call hurries the first, which returns what is left.
+                return [*left, *self._threads.stop(deadline=deadline)]
             while self._running and (wait := self._deadline - time.monotonic()) > 0:
                 self._lock.wait(min(wait, 0.1))
             left += self._running.values()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
+from celeriac.client import current
 from celeriac.client.app import Celeriac
 from celeriac.client.result import RemoteTraceback
 from celeriac.client.watcher import Callback, Watcher
@@ -39,6 +41,9 @@ from celeriac.worker.execute import Execution
 
 MOST = 10_000
 """Deliveries that one `run_until_empty` runs before it calls the tasks an endless loop."""
+
+PATIENCE = 10.0
+"""Seconds that one thread waits for another that runs the queue."""
 
 _TRAITS = PoolTraits("kit", stops_hard=True, stops_soft=True, isolates=True)
 
@@ -128,6 +133,7 @@ class _Execution(Execution):
     noticed: _Noticed
 
     def _conclude(self, job: Any) -> Settlement:
+        self.noticed = _Noticed()  # a task that waits for others has run them meanwhile
         settlement = super()._conclude(job)
         error = job.attempt.error
         if error is not None and not isinstance(error, TaskPredicate):
@@ -236,7 +242,7 @@ class TaskKit:
         self._stack = contextlib.ExitStack()
         self._execution: tuple[int, _Execution] | None = None
         self._consumer: Consumer = self.broker.consume([], owner="kit", lease=math.inf)
-        self._busy = False
+        self._lock = threading.RLock()
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -258,6 +264,8 @@ class TaskKit:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+        if self._execution is not None:
+            self._execution[1].close()
 
     @contextlib.contextmanager
     def settings(self, **changes: Any) -> Iterator[None]:
@@ -318,22 +326,25 @@ class TaskKit:
         queues: Sequence[str] | None = None,
     ) -> Ran | None:
         """Run the next delivery that is due; None where nothing is.  As `run_until_empty`."""
-        if self._busy:
+        request = current.get_current_request()
+        if request is not None and not request.is_eager and not current._join_allowed.get():
             raise AssertionError(
                 "a task waits for another one, or runs the queue: in a worker that would take "
                 "a slot to wait for a slot"
             )
-        self.broker.upkeep(self.clock.time())
-        self._consumer.watch(list(queues) if queues is not None else list(self.broker.count(())))
-        found = self._consumer.claim(1, wait=0.0, suspects=1)
-        if not found:
-            return None
-        self._busy = True
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise AssertionError(f"another thread runs this kit's queue for more than {PATIENCE} s")
         try:
+            self.broker.upkeep(self.clock.time())
+            names = queues if queues is not None else self.broker.count(())
+            self._consumer.watch(list(names))
+            found = self._consumer.claim(1, wait=0.0, suspects=1)
+            if not found:
+                return None
             # In a copy of the context: a task's variables are not the test's.
             ran, noticed = copy_context().run(self._run, found[0])
         finally:
-            self._busy = False
+            self._lock.release()
         error = noticed.error
         if failures == "raise" and noticed.loud and error is not None:
             if noticed.traceback and error.__cause__ is None:
@@ -367,6 +378,8 @@ class TaskKit:
     def _make_execution(self) -> _Execution:
         version = self.app.conf.version
         if self._execution is None or self._execution[0] != version:
+            if self._execution is not None:
+                self._execution[1].close()
             execution = _Execution(self.app, _Frame(self), hostname="celery@kit", traits=_TRAITS)
             self._execution = version, execution
         return self._execution[1]

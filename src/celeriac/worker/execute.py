@@ -144,6 +144,10 @@ class Execution:
         job.attempt.run()
         return self._conclude(job)
 
+    def close(self) -> None:
+        """End the loop of its `async def` tasks."""
+        self._loop.close()
+
     def is_async(self, delivery: Delivery) -> bool:
         """Return whether the delivery's task is `async def`."""
         try:

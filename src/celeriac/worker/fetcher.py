@@ -70,7 +70,9 @@ class Fetcher(Service):
             if room <= 0 or self.stopping.is_set():
                 continue
             try:
-                batch = self._consumer.claim(room, wait=WAIT)
+                # One suspect at a time: two that are lost together could not be told apart.
+                suspects = 0 if self._held.suspects else 1
+                batch = self._consumer.claim(room, wait=WAIT, suspects=suspects)
             except BrokerUnavailable as error:
                 pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
                 logger.warning("the broker is away, trying again in %.1f s: %s", pause, error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from celeriac.kernel.message import Delivery
 
@@ -35,6 +35,9 @@ class Held:
         self._mean = UNKNOWN
         self._last_end = time.monotonic()
         self._waiting_for_room = False
+        self.suspects = 0
+        """How many of what is held have lost a worker before."""
+        self.on_suspect_done: Callable[[], None] = lambda: None
         self.total = 0
         """How many deliveries have ended here."""
 
@@ -43,6 +46,7 @@ class Held:
         with self._lock:
             for delivery in batch:
                 self._held[id(delivery)] = delivery
+                self.suspects += delivery.handed_out > 1
 
     def submitted(self, count: int) -> None:
         """Note that the pool was given `count` deliveries."""
@@ -71,9 +75,14 @@ class Held:
 
     def settled(self, batch: Iterable[Delivery]) -> None:
         """Forget deliveries that were settled or lost."""
+        cleared = False
         with self._lock:
             for delivery in batch:
-                self._held.pop(id(delivery), None)
+                if self._held.pop(id(delivery), None) and delivery.handed_out > 1:
+                    self.suspects -= 1
+                    cleared = True
+        if cleared:
+            self.on_suspect_done()
 
     def all(self) -> Sequence[Delivery]:
         """Return what is held."""

@@ -18,6 +18,7 @@ from celeriac.client.app import Celeriac
 from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError, WireError
 from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
 from celeriac.kernel.routing import Queue, declared_queues
+from celeriac.kernel.settings import BY_NAME
 from celeriac.kernel.states import REVOKED
 from celeriac.kernel.wire import Headers, unpack
 from celeriac.ports.broker import Consumer
@@ -129,15 +130,16 @@ class Worker:
 
     def start(self) -> int:
         """Run until stopped; return the exit status: 0, or 70 where a part of the worker died."""
-        try:
-            self._begin()
-        except BaseException:
-            self.pool.stop(deadline=0.0)
-            raise
-        self.started_at = time.time()
-        self.ready.set()
-        logger.info("%s ready.", self.hostname)
         with self.shutdown.signals():
+            try:
+                self._begin()
+            except BaseException:
+                self.pool.stop(deadline=0.0)
+                raise
+            self.started_at = time.time()
+            self._say_ignored()
+            self.ready.set()
+            logger.info("%s ready.", self.hostname)
             self.shutdown.wait()
             self.shutdown.run()
         return EX_SOFTWARE if self._failed else 0
@@ -158,6 +160,7 @@ class Worker:
         lease = app.conf.worker_lease
         consumer = broker.consume(names, owner=self.hostname, lease=lease)
         self._consumer = consumer
+        self.held.on_suspect_done = consumer.wake
         self._execution = self._make_execution(NoFrame())
         settler = Settler(consumer, broker, results, self.held, on_death=self._died)
         fetcher = Fetcher(
@@ -177,6 +180,14 @@ class Worker:
         self._services = [keeper, settler, *(make(self) for make in self._make_services), fetcher]
         for service in self._services:
             service.start()
+
+    def _say_ignored(self) -> None:
+        """Say, in one line, which settings of Celery's have no effect here."""
+        found = [n for n in self.app.conf.table() if n in BY_NAME and BY_NAME[n].ignored]
+        if found:
+            logger.info(
+                "settings without effect here: %s (see `celeriac doctor`)", ", ".join(found)
+            )
 
     def _make_execution(self, frame: TaskFrame) -> Execution:
         return Execution(

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import apsw
 
-from celeriac.drivers.sqlite.db import Database
+from celeriac.drivers.sqlite.db import Database, waits_for_room
 from celeriac.drivers.sqlite.files import Alive, Doorbell, boot_id, boot_time, is_dead
 from celeriac.drivers.sqlite.results import fill_slots, ring_after, write_records
 from celeriac.kernel.message import (
@@ -158,15 +158,18 @@ class SQLiteBroker:
 
     def peek(self, queue: str, *, limit: int, after: str | None = None) -> Sequence[Envelope]:
         """List what waits: ready by priority and arrival, then delayed by time."""
-        rows = self._db.read(
-            f"SELECT {_COLUMNS} FROM message WHERE queue=? AND state<>1"
-            " ORDER BY state, CASE state WHEN 0 THEN -priority ELSE due END, seq",
-            (queue,),
-        )
+        order = "ORDER BY state, CASE state WHEN 0 THEN -priority ELSE due END, seq"
+        where = "queue=? AND state<>1"
         start = 0
         if after is not None:
-            start = next((i + 1 for i, row in enumerate(rows) if row[0] == after), len(rows))
-        return [_envelope(row) for row in rows[start : start + limit]]
+            # The bodies are not read: they may be large, and most are not shown.
+            ids = self._db.read(f"SELECT id FROM message WHERE {where} {order}", (queue,))
+            start = next((i + 1 for i, (own,) in enumerate(ids) if own == after), len(ids))
+        rows = self._db.read(
+            f"SELECT {_COLUMNS} FROM message WHERE {where} {order} LIMIT ? OFFSET ?",
+            (queue, limit, start),
+        )
+        return [_envelope(row) for row in rows]
 
     def purge(self, queue: str) -> int:
         """Delete what waits."""
@@ -241,8 +244,19 @@ class SQLiteBroker:
 
         def work(cursor: apsw.Cursor) -> list[str]:
             queues: list[str] = []
-            for holder in (*dead, *hung):
+            for holder in dead:
                 queues += _give_back(cursor, holder)
+            for holder in hung:
+                # Again, now that nobody can write: it may have renewed meanwhile.
+                if cursor.execute(
+                    "SELECT 1 FROM holder WHERE id=? AND lease_until<?", (holder, mono)
+                ).fetchall():
+                    queues += _give_back(cursor, holder)
+            orphans: list[Any] = cursor.execute(
+                "UPDATE message SET state=0, token=NULL, holder=NULL, lost=lost+1"
+                " WHERE state=1 AND holder NOT IN (SELECT id FROM holder) RETURNING queue"
+            ).fetchall()
+            queues += [queue for (queue,) in orphans]
             queues += _promote(cursor, now)
             cursor.execute("UPDATE upkeep SET tick=?, boot=?, grace=?", (mono, boot, grace))
             return queues
@@ -288,11 +302,12 @@ class SQLiteConsumer:
         self._closed = False
         self._woken = threading.Event()
         self._seen = -1
+        self._next_due = float("inf")
         db.open()
         self._register()
-        self._queues: tuple[str, ...] = ()
         self._bell = Doorbell(())
-        self.watch(queues)
+        self._wanted = tuple(queues)
+        self._listen(self._wanted)
 
     def _register(self) -> None:
         """Become a holder: the lock first, so that nobody takes this one for dead."""
@@ -305,11 +320,14 @@ class SQLiteConsumer:
 
     def watch(self, queues: Sequence[str]) -> None:
         """Consume these queues from the next claim on."""
-        former, self._queues = self._bell, tuple(queues)
-        marks = ", ".join("?" * len(self._queues))
-        where = f"queue IN ({marks}) AND state=0"
-        if len(self._queues) == 1:
-            where = "queue=? AND state=0"
+        self._wanted = tuple(queues)
+        self.wake()
+
+    def _listen(self, queues: tuple[str, ...]) -> None:
+        """Make queries and doorbell for queues; by the thread that claims, which waits on it."""
+        former, self._queues = self._bell, queues
+        marks = ", ".join("?" * len(queues))
+        where = f"queue IN ({marks}) AND state=0" if len(queues) != 1 else "queue=? AND state=0"
         pick = f"SELECT seq FROM message WHERE {where}"
         take = "UPDATE message SET state=1, token=?, holder=? WHERE seq IN ({}) RETURNING "
         take += f"{_COLUMNS}, lost, seq"
@@ -318,8 +336,7 @@ class SQLiteConsumer:
         self._take_suspects = take.format(f"{pick} AND lost>0 {order}")
         self._probe = f"SELECT 1 FROM message WHERE {where} AND lost=0 LIMIT 1"
         self._probe_suspects = f"SELECT 1 FROM message WHERE {where} AND lost>0 LIMIT 1"
-        self._bell = Doorbell(self._db.place.door(queue) for queue in self._queues)
-        former.wake()
+        self._bell = Doorbell(self._db.place.door(queue) for queue in queues)
         former.close()
 
     def wake(self) -> None:
@@ -331,10 +348,12 @@ class SQLiteConsumer:
 
     def claim(self, limit: int, *, wait: float, suspects: int = 1) -> Sequence[Delivery]:
         """Take envelopes under this holder's lease."""
-        if limit <= 0 or not self._queues:
-            return ()
         ends = time.monotonic() + wait
         while True:
+            if self._wanted is not self._queues:
+                self._listen(self._wanted)
+            if limit <= 0 or not self._queues:
+                return ()
             if self._anything(suspects):
                 batch = self._take(limit, suspects)
                 if batch:
@@ -380,19 +399,22 @@ class SQLiteConsumer:
         queues, holder = self._queues, self._holder
 
         def work(cursor: apsw.Cursor) -> list[Any]:
-            if self._next_due <= 0 or not self._holds(cursor):
-                _promote(cursor, now)
-            rows: list[Any] = cursor.execute(
-                self._take_ready, (token, holder, *queues, limit)
-            ).fetchall()
-            if suspects and len(rows) < limit:
-                most = min(suspects, limit - len(rows))
-                rows += cursor.execute(
+            # Also while there is other work: what has become due must not wait until that is done.
+            _promote(cursor, now)
+            self._holds(cursor)
+            rows: list[Any] = []
+            if suspects:
+                # First, or they would wait behind any backlog for ever.
+                most = min(suspects, limit)
+                rows = cursor.execute(
                     self._take_suspects, (token, holder, *queues, most)
+                ).fetchall()
+            if len(rows) < limit:
+                rows += cursor.execute(
+                    self._take_ready, (token, holder, *queues, limit - len(rows))
                 ).fetchall()
             return rows
 
-        self._next_due = getattr(self, "_next_due", float("inf"))
         until = time.monotonic() + self._lease
         rows = self._db.write(work)
         rows.sort(key=lambda row: (-row[3], row[8]))
@@ -413,7 +435,8 @@ class SQLiteConsumer:
         """End deliveries, each with its record, part and follow-ups, in one transaction."""
         if not batch:
             return ()
-        lost, rings, final = self._db.write(lambda cursor: self._settle(cursor, batch))
+        with waits_for_room():
+            lost, rings, final = self._db.write(lambda cursor: self._settle(cursor, batch))
         for queue in rings:
             self._db.ringer.queue(queue, 8)
         if final:
@@ -527,7 +550,8 @@ class SQLiteConsumer:
             return {(token, seq) for token, seq in rows}
 
         until = time.monotonic() + lease
-        own = self._db.write(work)
+        with waits_for_room():
+            own = self._db.write(work)
         lost = []
         for delivery in held:
             if delivery.receipt in own:
@@ -542,8 +566,11 @@ class SQLiteConsumer:
             return
         self._closed = True
         self.wake()
-        queues = self._db.write(lambda cursor: _give_back(cursor, self._holder))
-        self._alive.close()
-        for queue in queues:
-            self._db.ringer.queue(queue, 8)
-        self._bell.close()
+        try:
+            queues = self._db.write(lambda cursor: _give_back(cursor, self._holder))
+            for queue in queues:
+                self._db.ringer.queue(queue, 8)
+        finally:
+            # Whoever finds it unlocked gives back what could not be given back here.
+            self._alive.close()
+            self._bell.close()

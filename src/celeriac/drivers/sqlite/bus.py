@@ -59,7 +59,7 @@ class SQLiteSubscription:
         self._db, self._topics = db, tuple(topics)
         db.open()
         self._path = db.place.waiters / f"{os.getpid()}-{uuid.uuid4().hex}"
-        self._bell = Doorbell([self._path])
+        self._bell = Doorbell.own(self._path)
         marks = ",".join("?" * len(self._topics))
         self._query = (
             f"SELECT seq, topic, body FROM news WHERE seq > ? AND topic IN ({marks}) ORDER BY seq"

@@ -11,11 +11,12 @@ May import: kernel.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -108,15 +109,18 @@ class Database:
         self.place.prepare()
         with _translated(self.path):
             lock = WriteLock(self.place.lock, self._busy)
-            with lock:
-                writer = self._connect()
-                try:
-                    self._prepare(writer)
-                except BaseException:
-                    writer.close()
-                    lock.close()
-                    raise
-            self._reader = self._connect()
+            try:
+                with lock:
+                    writer = self._connect()
+                    try:
+                        self._prepare(writer)
+                    except BaseException:
+                        writer.close()
+                        raise
+                self._reader = self._connect()
+            except BaseException:
+                lock.close()
+                raise
         self._write_lock, self._ringer = lock, Ringer(self.place)
         self._writer = writer
 
@@ -180,7 +184,11 @@ class Database:
 
     def after_fork(self) -> None:
         """Forget the connections without closing them: they are the parent's."""
-        _graveyard.extend([self._writer, self._reader, self._write_lock, self._ringer])
+        _graveyard.extend([self._writer, self._reader])
+        # The lock is the parent's for as long as anybody has it open.
+        for ours in (self._write_lock, self._ringer):
+            if ours is not None:
+                ours.close()
         self._reset()
 
     # -- reading --------------------------------------------------------------------------------
@@ -224,7 +232,8 @@ class Database:
         except BaseException as error:
             for operation in batch:
                 if operation.error is None:
-                    operation.error = error
+                    # One each: several threads raise them, and a traceback grows as it is raised.
+                    operation.error = copy.copy(error)
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -255,7 +264,9 @@ class Database:
         cursor.execute("SAVEPOINT operation")
         try:
             operation.result = operation.work(cursor)
-        except CeleryError as error:
+        except Exception as error:
+            if not cursor.connection.in_transaction:
+                raise  # SQLite has given up the whole transaction
             operation.error = error
             cursor.execute("ROLLBACK TO operation")
         cursor.execute("RELEASE operation")
@@ -321,10 +332,20 @@ def _translated(path: Path) -> Iterator[None]:
         raise BrokerRejected(f"{path} cannot be written ({error}): check its rights") from error
     except apsw.TooBigError as error:
         raise BrokerRejected(f"a message is too large for SQLite ({error})") from error
-    except (apsw.BusyError, apsw.LockedError, apsw.IOError, apsw.CantOpenError) as error:
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise BrokerUnavailable(
+            f"{path} is in use by a program that does not take celeriac's lock: close it"
+        ) from error
+    except (apsw.IOError, apsw.CantOpenError) as error:
         raise BrokerUnavailable(f"{path}: {error}") from error
     except apsw.Error as error:
         raise BrokerUnavailable(f"{path}: {type(error).__name__}: {error}") from error
 
 
-Options = Mapping[str, Any]
+@contextlib.contextmanager
+def waits_for_room() -> Iterator[None]:
+    """Make a full disk something that passes: for what ends tasks, which must be tried again."""
+    try:
+        yield
+    except BrokerFull as error:
+        raise BrokerUnavailable(str(error)) from error

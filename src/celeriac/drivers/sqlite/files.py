@@ -20,10 +20,6 @@ from pathlib import Path
 
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, ImproperlyConfigured
 
-_NETWORK = {0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB2", 0x517B: "SMB", 0x01021997: "9p"}
-_SPIN = 0.002
-"""Seconds between two looks at a write lock that somebody else holds for long."""
-
 
 class Place:
     """A database file and the folder of its helpers, made safe.
@@ -49,6 +45,7 @@ class Place:
             self._check(self.path)
             for folder in (self.folder, self.doors, self.waiters, self.alive):
                 folder.mkdir(mode=0o700, exist_ok=True)
+                self._check(folder)
             if not self.path.exists():
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
         except OSError as error:
@@ -64,7 +61,7 @@ class Place:
             return
         if stat.S_ISLNK(found.st_mode):
             raise ImproperlyConfigured(f"{path} is a symbolic link: name the file itself")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode) and path is self.path:
             raise ImproperlyConfigured(f"{path} is no regular file")
         if found.st_uid != os.geteuid() and os.geteuid() != 0:
             raise ImproperlyConfigured(f"{path} belongs to another user (uid {found.st_uid})")
@@ -88,30 +85,42 @@ class WriteLock:
 
     def __init__(self, path: Path, patience: float) -> None:
         self._path, self._patience = path, patience
-        self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._fd = self._held = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
     def __enter__(self) -> None:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._held = self._fd
         except OSError:
-            self._wait()
+            self._held = self._wait()
 
-    def _wait(self) -> None:
-        """Wait in the kernel's queue, in a thread of our own only when that takes long."""
-        ends = time.monotonic() + self._patience
-        pause = 0.0002
-        while True:
-            time.sleep(pause)
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                pause = min(_SPIN, pause * 1.5)
-                if time.monotonic() > ends:
-                    raise BrokerUnavailable(
-                        f"the SQLite file is locked by {self._holder()} for more than "
-                        f"{self._patience:g} s"
-                    ) from None
+    def _wait(self) -> int:
+        """Stand in the kernel's queue, which is fair, and give up after a while.
+
+        A thread of its own can be left waiting; polling would be let in by luck: p99 31 to 48 ms
+        with six writers.
+        """
+        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        mutex, locked, abandoned = threading.Lock(), threading.Event(), threading.Event()
+
+        def stand() -> None:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with mutex:
+                locked.set()
+                if abandoned.is_set():
+                    os.close(fd)
+
+        threading.Thread(target=stand, name="celeriac-lock", daemon=True).start()
+        if not locked.wait(self._patience):
+            with mutex:
+                abandoned.set()
+                late = locked.is_set()
+            if not late:
+                raise BrokerUnavailable(
+                    f"the SQLite file is locked by {self._holder()} for more than "
+                    f"{self._patience:g} s"
+                )
+        return fd
 
     def _holder(self) -> str:
         inode = os.fstat(self._fd).st_ino
@@ -125,7 +134,10 @@ class WriteLock:
         return "another process"
 
     def __exit__(self, *error: object) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if self._held == self._fd:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        else:
+            os.close(self._held)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -147,6 +159,15 @@ class Doorbell:
         self._closed = False
         for path in paths:
             self._open(path)
+
+    @classmethod
+    def own(cls, path: Path) -> Doorbell:
+        """Return a bell on a FIFO of its own; whoever finds it there finds it open."""
+        # Made under another name: a FIFO that nobody has open is taken for a dead one's.
+        hidden = path.parent.parent / f".{path.name}"
+        bell = cls([hidden])
+        hidden.rename(path)
+        return bell
 
     def _open(self, path: Path) -> None:
         with contextlib.suppress(FileExistsError):

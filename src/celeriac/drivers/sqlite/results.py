@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from celeriac.drivers.sqlite.db import Database
+from celeriac.drivers.sqlite.db import Database, waits_for_room
 from celeriac.drivers.sqlite.files import Doorbell
 from celeriac.kernel.message import Envelope, Group, Part, Ready, Record
 from celeriac.kernel.states import READY_STATES, SUCCESS
@@ -127,7 +127,10 @@ class SQLiteResults:
 
     def store(self, batch: Sequence[Record]) -> None:
         """Write records."""
-        final: bool = bool(batch) and self._db.write(lambda cursor: write_records(cursor, batch))
+        with waits_for_room():
+            final: bool = bool(batch) and self._db.write(
+                lambda cursor: write_records(cursor, batch)
+            )
         if final:
             ring_after(self._db)
 
@@ -224,7 +227,7 @@ class SQLiteWatch:
         self._results, self._db = results, db
         db.open()
         self._path = db.place.waiters / f"{os.getpid()}-{uuid.uuid4().hex}"
-        self._bell = Doorbell([self._path])
+        self._bell = Doorbell.own(self._path)
         self._lock = threading.Lock()
         self._ids: dict[str, None] = {}
         self._new: list[str] = []

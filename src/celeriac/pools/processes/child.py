@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -196,6 +197,7 @@ def main(
     max_memory: int | None,
 ) -> int:
     """Be a child; return the exit status."""
+    multiprocessing.current_process().name = f"ForkPoolWorker-{slot.index + 1}"
     child = _Child(sock, slot, max_tasks, max_memory)
     try:
         child.serve(make_run)

@@ -163,13 +163,14 @@ class ProcessPool:
     def stop(self, *, deadline: float) -> Sequence[Delivery]:
         """Finish what runs until the deadline; return the rest."""
         with self._lock:
+            again, self._stopping = self._stopping, True
+            self._deadline = min(self._deadline, deadline)
             left = list(self._waiting)
             self._waiting.clear()
-            self._stopping = True
-            self._deadline = min(self._deadline, deadline)
-        if self._thread is None:
-            return left
         self._wake()
+        if self._thread is None or again:
+            # A second call hurries the first, which returns what is left.
+            return left
         self._thread.join()
         with self._lock:
             left += self._abandoned
