@@ -31,6 +31,7 @@ lint: .venv/.dev
 
 types: .venv/.dev
 	$(BIN)/mypy --no-error-summary
+	$(BIN)/basedpyright >/dev/null || $(BIN)/basedpyright >&2
 
 check: lint types ## format, lint, types, style and unit tests: under a minute
 	$(PYTEST) tests/style tests/unit

@@ -70,6 +70,15 @@ def test_an_eta_that_is_no_date_is_refused(kit: TaskKit, echo: Any, eta: Any) ->
     kit.assert_not_sent()
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "soon", object(), True])
+def test_times_that_are_none_are_refused(kit: TaskKit, echo: Any, value: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="countdown"):
+        echo.apply_async(countdown=value)
+    with pytest.raises(ImproperlyConfigured, match="expires"):
+        echo.apply_async(expires=value)
+    kit.assert_not_sent()
+
+
 def test_expires_revokes(kit: TaskKit, echo: Any) -> None:
     result = echo.apply_async(expires=60)
     by_date = echo.apply_async(expires=kit.clock.now() + dt.timedelta(seconds=30))

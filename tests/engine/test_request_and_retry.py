@@ -235,6 +235,30 @@ def test_retry_without_throw(app: Celeriac, kit: TaskKit) -> None:
     assert [ran.verdict for ran in kit.ran] == ["retry", "ack"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"countdown": "soon"},
+        {"eta": 5},
+        {"countdown": 0, "args": [object()]},
+        {"countdown": 0, "args": 5},
+        {"countdown": 0, "nonsense": 1},
+        {"countdown": 0, "priority": "high"},
+        {"countdown": 1e400},
+    ],
+)
+def test_a_retry_that_cannot_be_made_is_a_failure(
+    app: Celeriac, kit: TaskKit, wrong: dict[str, Any]
+) -> None:
+    @app.task(name="t", bind=True)
+    def t(self: Any) -> None:
+        self.retry(**wrong)
+
+    result = t.delay()
+    [ran] = kit.run_until_empty(failures="keep")
+    assert (ran.verdict, result.state) == ("ack", "FAILURE")
+
+
 def test_retry_called_directly_raises(app: Celeriac) -> None:
     @app.task(name="t", bind=True)
     def t(self: Any) -> None:

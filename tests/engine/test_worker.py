@@ -14,13 +14,15 @@ from celeriac import Celeriac
 from celeriac.control.inbox import Inbox
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.kernel.errors import BrokerUnavailable, ImproperlyConfigured
-from celeriac.kernel.message import Envelope
+from celeriac.kernel.message import Delivery, Envelope, Settlement, Verdict
+from celeriac.kernel.wire import Headers, pack
 from celeriac.pools.solo import SoloPool
 from celeriac.pools.threads import ThreadPool
 from celeriac.testing import running_worker
 from celeriac.testing.eventually import eventually
 from celeriac.testing.faults import FlakyBroker
 from celeriac.worker.fetcher import Fetcher
+from celeriac.worker.gates import RateGate
 from celeriac.worker.held import Held
 from celeriac.worker.keeper import Keeper
 from celeriac.worker.service import Service
@@ -87,6 +89,16 @@ def test_rate_limit(app: Celeriac) -> None:
     span = started[-1] - started[0]
     assert span >= 0.25, "eight at 20/s take at least 0.35 s, but for the burst"
     assert max(ends) < started[-1], "the others were not held up"
+
+
+def test_what_lost_a_worker_is_not_put_off() -> None:
+    gate = RateGate({"t": "1/h"})
+    envelope = Envelope("id", "q", pack(Headers("t", "id"), b""))
+    assert gate(Delivery(envelope, 1, 0.0)) is None
+    second = gate(Delivery(envelope, 2, 0.0))
+    assert second is not None
+    assert second.verdict is Verdict.RETRY
+    assert gate(Delivery(envelope, 3, 0.0, handed_out=2)) is None, "its losses would be forgotten"
 
 
 def test_rate_limit_zero_is_none_and_nonsense_is_refused(app: Celeriac) -> None:
@@ -446,8 +458,6 @@ def test_the_settler_ends_only_when_nothing_is_left() -> None:
     broker = family.broker()
     consumer = broker.consume(["q"], owner="x", lease=30)
     broker.publish([Envelope(str(n), "q", b"") for n in range(1000)])
-    from celeriac.kernel.message import Settlement, Verdict
-
     held = Held(1, 0)
     settler = Settler(consumer, broker, family.results(), held)
     deliveries = consumer.claim(1000, wait=0)

@@ -231,7 +231,7 @@ class Celeriac:
 
     def add_defaults(self, source: Any) -> None:
         """Add settings that anything else beats: a mapping or a function that returns one."""
-        values = source() if callable(source) else source
+        values: Any = source() if callable(source) else source
         conf = self.conf
         conf.load({k: v for k, v in values.items() if conf.origin(k) == "default"}, "default")
 
@@ -357,7 +357,7 @@ class Celeriac:
             self._discover(packages, related_name)
 
     def _discover(self, packages: Any, related_name: str | None) -> None:
-        names = packages() if callable(packages) else packages
+        names: Any = packages() if callable(packages) else packages
         if names is None:
             names = _django_apps()
         for package in names:
@@ -794,7 +794,8 @@ def build_task(
         "pydantic_dump": staticmethod(dump) if dump is not None else None,
         **options,
     }
-    task: Task[..., Any] = type(fun.__name__, (kind,), attributes)()
+    made: Any = type(fun.__name__, (kind,), attributes)
+    task: Task[..., Any] = made()
     if task.typing:
         task._check = arguments_checker(fun, bound=bind)
     vars(task).update(__name__=fun.__name__, __qualname__=fun.__qualname__)

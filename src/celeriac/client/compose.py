@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _seconds_at(value: Any, now: float, option: str, app: Celeriac) -> float:
         return float(value.timestamp())
     if isinstance(value, dt.timedelta):
         return now + float(value.total_seconds())
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return now + value
     if isinstance(value, str):
         try:

@@ -52,23 +52,20 @@ def with_models(
                 found.arguments[name] = cls.model_validate(value, strict=strict, context=context)
         return found
 
-    if inspect.iscoroutinefunction(fun):
+    @functools.wraps(fun)
+    async def run_async(*args: Any, **kwargs: Any) -> Any:
+        found = load(args, kwargs)
+        return dump(await fun(*found.args, **found.kwargs))
 
-        @functools.wraps(fun)
-        async def run(*args: Any, **kwargs: Any) -> Any:
-            found = load(args, kwargs)
-            return dump(await fun(*found.args, **found.kwargs))
-    else:
-
-        @functools.wraps(fun)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            found = load(args, kwargs)
-            return dump(fun(*found.args, **found.kwargs))
+    @functools.wraps(fun)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        found = load(args, kwargs)
+        return dump(fun(*found.args, **found.kwargs))
 
     def dump_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
         return [dump(value) for value in args], {key: dump(value) for key, value in kwargs.items()}
 
-    return run, dump_arguments
+    return run_async if inspect.iscoroutinefunction(fun) else run, dump_arguments
 
 
 def _models_of(fun: Callable[..., Any], model: type) -> dict[str, Any]:

@@ -348,6 +348,8 @@ class Task(Generic[P, R]):
         :raises Retry: always, but for `throw=False`.
         :raises MaxRetriesExceededError: there are none left, and no `exc` is at hand.
         """
+        if args is not None and not isinstance(args, (tuple, list)):
+            args = _as_args(args)
         request = self.request
         limit = self.max_retries if max_retries is None else max_retries
         handled = exc if exc is not None else sys.exception()
@@ -441,6 +443,7 @@ class AsyncTask(Task[P, R]):
             self, *args: P.args, **kwargs: P.kwargs
         ) -> Coroutine[Any, Any, R]:
             """Call the function here, in this process."""
+            ...
 
 
 def _task_of(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from celeriac.kernel.errors import ImproperlyConfigured
 from celeriac.kernel.redact import bounded_repr, is_secret, redact_url
-from celeriac.kernel.settings import BY_NAME, FOREIGN, OLD_NAMES, SETTINGS
+from celeriac.kernel.settings import BY_NAME, FOREIGN, OLD_NAMES, SETTINGS, Setting
 
 _SECTIONS = tuple(
     "task_ worker_ broker_ result_ beat_ redis_ event_ control_ database_ security_".split()
@@ -64,7 +64,8 @@ def _check(name: str, value: Any) -> Any:
     try:
         return _COERCE[kind](value)
     except (TypeError, ValueError, KeyError):
-        shown = "**" if is_secret(name) else redact_url(bounded_repr(value, 100))
+        # Cut after the password is out: half of one is not recognised.
+        shown = "**" if is_secret(name) else redact_url(bounded_repr(value, 10_000))[:100]
         raise ImproperlyConfigured(
             f"the setting {name} cannot be {shown}: {_WANTED[kind]} is expected"
         ) from None
@@ -139,6 +140,26 @@ _WANTED = {
 }
 
 
+def _default(setting: Setting) -> Any:
+    # A mapping may be changed in place by the app whose it is, and by no other.
+    return dict(setting.default) if isinstance(setting.default, dict) else setting.default
+
+
+def _hidden(name: str, value: Any) -> Any:
+    """Return a value with every password in it as `**`."""
+    if value is None:
+        return None
+    if is_secret(name):
+        return "**"
+    if isinstance(value, str):
+        return redact_url(value)
+    if isinstance(value, dict):
+        return {key: _hidden(str(key), item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_hidden("", item) for item in value)
+    return value
+
+
 class Config(MutableMapping[str, Any]):
     """The settings of an app: attributes for reading fast, a mapping for the rest.
 
@@ -148,8 +169,7 @@ class Config(MutableMapping[str, Any]):
     version: int
 
     def __init__(self) -> None:
-        values = {setting.name: setting.default for setting in SETTINGS}
-        self.__dict__.update(values)
+        self.__dict__.update((setting.name, _default(setting)) for setting in SETTINGS)
         self.__dict__["_origins"] = {}
         self.__dict__["_foreign"] = {}
         self.__dict__["version"] = 0
@@ -198,7 +218,7 @@ class Config(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         own = _canonical(name)
-        return self.__dict__[own] if own in BY_NAME else self._foreign[own]
+        return self.__dict__[own] if own in BY_NAME else self._foreign.get(own)
 
     def __setitem__(self, name: str, value: Any) -> None:
         setattr(self, name, value)
@@ -206,7 +226,14 @@ class Config(MutableMapping[str, Any]):
     def __delitem__(self, name: str) -> None:
         own = _canonical(name)
         if own in BY_NAME:
-            self._put(own, BY_NAME[own].default, "default")
+            self._put(own, _default(BY_NAME[own]), "default")
+        self._foreign.pop(own, None)
+        self._origins.pop(own, None)
+
+    def clear(self) -> None:
+        """Put every setting back to its default."""
+        for name in list(self._origins):
+            del self[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(BY_NAME)
@@ -234,15 +261,7 @@ class Config(MutableMapping[str, Any]):
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
         """Return the settings by name, secrets hidden unless `censored` is False."""
         names = BY_NAME if with_defaults else self._origins
-        return {name: self._shown(name, censored) for name in names}
-
-    def _shown(self, name: str, censored: bool) -> Any:
-        value = self[name]
-        if not censored or value is None:
-            return value
-        if is_secret(name):
-            return "**"
-        return redact_url(value) if isinstance(value, str) else value
+        return {name: _hidden(name, self[name]) if censored else self[name] for name in names}
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """Return the settings as text, one in a line."""

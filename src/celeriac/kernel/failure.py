@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import reprlib
+import math
 import sys
 import traceback as _traceback
 from collections.abc import Iterator, Mapping
@@ -80,6 +81,7 @@ def _fits(value: Any) -> bool:
     """Tell whether `value` is plain and small, in bounded time even where it holds itself."""
     waiting, seen = [(value, 0)], 0
     while waiting:
+        item: Any
         item, depth = waiting.pop()
         seen += 1
         if seen > _MAX_ITEMS or depth > 50:
@@ -98,7 +100,7 @@ def _fits(value: Any) -> bool:
             if len(item) > MAX_ARG:
                 return False
         elif kind is float:
-            if item - item != 0.0:
+            if not math.isfinite(item):
                 return False
         elif item is not None and kind is not bool and kind is not int:
             return False
@@ -163,7 +165,7 @@ def _find(name: str, module: object, importable: Mapping[str, Any]) -> type[Base
         own = vars(errors).get(name)
         if _is_exception(own) and own.__module__ == errors.__name__:
             return own
-    found = importable.get(module)
+    found: Any = importable.get(module)
     if found is None and module == "builtins":
         found = sys.modules["builtins"]
     for word in name.split("."):

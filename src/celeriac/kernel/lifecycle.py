@@ -6,6 +6,7 @@ May import: kernel only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -100,4 +101,6 @@ def _when(error: Retry, now: float) -> float:
         return 0.0
     if isinstance(when, datetime):
         return when.timestamp()
+    if not math.isfinite(when):
+        raise ValueError(f"a retry cannot be due in {when} s")
     return now + when if when > 0 else 0.0

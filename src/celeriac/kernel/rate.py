@@ -17,11 +17,12 @@ def parse_rate(rate: str | float | None) -> float:
     """
     if not rate:
         return 0.0
-    if isinstance(rate, (int, float)):
-        return float(rate)
-    count, _, per = rate.partition("/")
+    count, _, per = str(rate).partition("/")
     try:
-        return float(count) / _PER[per or "s"]
+        found = float(count) / _PER[per or "s"]
+        if not 0.0 <= found < float("inf"):
+            raise ValueError
+        return found
     except (KeyError, ValueError):
         raise ImproperlyConfigured(
             f"rate_limit cannot be {rate!r}: '10/s', '100/m', '1000/h' or a number per second"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import reprlib
 
-_USERINFO = re.compile(r"(://[^/@:\s]*):[^@/\s]*@")
+_USERINFO = re.compile(r"(://[^/@:\s]*):[^/\s]*@")
 _QUERY = re.compile(r"([?&](?:password|secret|token|key)=)[^&\s]*", re.IGNORECASE)
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|(?<!ROUTING_)KEY$|CERTIFICATE", re.IGNORECASE)
 

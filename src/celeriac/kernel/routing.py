@@ -13,7 +13,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from celeriac.kernel.errors import ImproperlyConfigured, QueueNotFound
 
@@ -106,11 +106,12 @@ class Router:
                 )
             yield from self._compile(self._load(routes))
         elif hasattr(routes, "route_for_task"):
-            yield lambda name, args, kwargs, options, task=None, **kw: routes.route_for_task(
+            router = routes() if isinstance(routes, type) else routes
+            yield lambda name, args, kwargs, options, task=None, **kw: router.route_for_task(
                 name, args, kwargs
             )
         elif callable(routes):
-            yield routes
+            yield cast("RouteFunction", routes)
         elif isinstance(routes, Sequence):
             pairs: list[tuple[Any, Any]] = []
             for item in routes:
@@ -147,7 +148,7 @@ class Router:
         if queue is not None:
             name = queue if isinstance(queue, str) else Queue.of(queue).name
         elif options.get("routing_key"):
-            key = options["routing_key"]
+            key = str(options["routing_key"])
             name = self._by_key.get(key, key)
         else:
             name = self._default

@@ -231,5 +231,5 @@ def from_celery(
             expires_at=parse_time(expires, "expires") if expires else 0.0,
             attempt=int(retries),
         )
-    except (msgspec.ValidationError, TypeError, ValueError) as error:
+    except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
         raise WireError(f"a message from Celery is wrong: {error}") from error

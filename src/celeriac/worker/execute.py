@@ -267,7 +267,10 @@ class Execution:
         if error is None:
             return self._succeed(job)
         now = self._app.clock.time()
-        decision = decide(job.prepared.policy, error, handed_out=delivery.handed_out, now=now)
+        try:
+            decision = decide(job.prepared.policy, error, handed_out=delivery.handed_out, now=now)
+        except (TypeError, ValueError, OverflowError) as broken:  # retry(countdown="soon")
+            return self._fail(job, broken)
         self._log_error(job, error)
         settlement = Settlement(
             delivery, decision.verdict, reason=decision.reason, runtime=attempt.runtime

@@ -90,6 +90,9 @@ class RateGate:
         """Stop a delivery whose task is over its rate."""
         if not self._buckets:
             return None
+        if delivery.handed_out > 1:
+            # It had its turn when it lost its worker; putting it off would also forget that loss.
+            return None
         try:
             name = task_name(delivery.envelope.body)
         except WireError:

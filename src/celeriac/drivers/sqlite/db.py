@@ -155,7 +155,7 @@ class Database:
             )
         if tables:
             raise BrokerRejected(f"{self.path} is a SQLite file of another program: name another")
-        schema = resources.files(__package__).joinpath("schema.sql").read_text()
+        schema = resources.files("celeriac.drivers.sqlite").joinpath("schema.sql").read_text()
         with writer:
             writer.execute(schema)
             writer.execute(f"PRAGMA application_id={APPLICATION_ID}")
