@@ -41,9 +41,10 @@ def test_what_is_no_rate_is_refused_with_examples(rate: str | float) -> None:
 @given(st.text())
 def test_any_text_is_a_rate_or_refused(text: str) -> None:
     try:
-        assert 0.0 <= parse_rate(text) < float("inf")
-    except ImproperlyConfigured as error:
-        assert repr(text) in str(error)
+        found = parse_rate(text)
+    except ImproperlyConfigured:
+        return
+    assert 0.0 <= found < float("inf")
 
 
 def test_a_bucket_is_full_at_first_and_refills() -> None:

@@ -253,9 +253,11 @@ class AsyncResult(Generic[R]):
         """Wait as `get`, without blocking the event loop and without a thread per waiter.
 
         :raises TimeoutError: it had not ended in time.
+        :raises RuntimeError: awaited inside a task (see `allow_join_result`).
         """
         if self._ignored:
             return cast("R", None)
+        assert_may_block()
         app = self.app
         meta = await app.in_thread(self._read)
         if meta["status"] in READY_STATES:

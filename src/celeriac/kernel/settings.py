@@ -369,7 +369,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Tasks at the same time; the number of cores where it is not set.",
         ("CELERYD_CONCURRENCY",),
     ),
-    Setting("worker_enable_remote_control", "bool", True, "Listen to remote control."),
+    Setting(
+        "worker_enable_remote_control",
+        "bool",
+        True,
+        "Listen to remote control.",
+        ("CELERY_ENABLE_REMOTE_CONTROL",),
+    ),
     Setting("worker_lease", "float", 30.0, "Seconds that a claimed task stays a silent worker's."),
     Setting(
         "worker_log_format",
