@@ -16,7 +16,7 @@ from celeriac.kernel.errors import (
     TimeLimitExceeded,
     WorkerLostError,
 )
-from celeriac.kernel.lifecycle import Decision, Policy, decide
+from celeriac.kernel.lifecycle import Policy, decide
 from celeriac.kernel.message import Verdict
 
 ACK, RETRY, RELEASE, LOST, BURY = (
@@ -134,8 +134,6 @@ def test_a_repr_that_raises_ends_no_worker() -> None:
         def __repr__(self) -> str:
             raise RuntimeError("no")
 
-    assert (
-        decide(NOT_ON_FAILURE, Bad())
-        == Decision(BURY, "FAILURE", reason="failed: <Bad: its repr raised RuntimeError>")
-        or decide(NOT_ON_FAILURE, Bad()).verdict is BURY
-    )
+    decision = decide(NOT_ON_FAILURE, Bad())
+    assert decision.verdict is BURY
+    assert "Bad" in decision.reason

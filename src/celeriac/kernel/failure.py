@@ -6,8 +6,8 @@ Owns: describe, rebuild, traceback_text.  May import: kernel, the standard libra
 from __future__ import annotations
 
 import functools
-import reprlib
 import math
+import reprlib
 import sys
 import traceback as _traceback
 from collections.abc import Iterator, Mapping

@@ -25,16 +25,14 @@ from typing import Any
 
 from celeriac.kernel.errors import SoftTimeLimitExceeded
 from celeriac.kernel.failure import traceback_text
-from celeriac.kernel.message import Record
+from celeriac.kernel.message import Record, Settlement
 from celeriac.pools.processes.pipe import Ended, Report, Work, decode_work, encode
 from celeriac.pools.processes.slot import Slot
 from celeriac.ports.pool import MakeRun
 
 logger = logging.getLogger("celeriac.pool")
 
-LONG = 0.03
-"""Seconds of one task after which what waits behind it is given back."""
-TICK = 0.01
+TICK = 0.004
 """Seconds between two looks of the courier, while there is something to carry."""
 FRESH = 0.001
 """Seconds that an outcome may wait for others before the next task is begun."""
@@ -45,23 +43,27 @@ class _Frame:
 
     def __init__(self, child: _Child) -> None:
         self._child = child
-        self._armed = False
+        self._timed = False
+        self.armed = False
         signal.signal(signal.SIGALRM, self._on_alarm)
 
     def limits(self, soft: float | None, hard: float | None) -> None:
         """Begin, or with two Nones end, the limits of what runs."""
-        self._armed = bool(soft)
-        signal.setitimer(signal.ITIMER_REAL, soft or 0.0)
+        self.armed = bool(soft)
+        if soft or self._timed:
+            self._timed = bool(soft)
+            signal.setitimer(signal.ITIMER_REAL, soft or 0.0)
         self._child.slot.limit(time.monotonic() + hard if hard else 0.0)
 
     def _on_alarm(self, number: int, frame: Any) -> None:
-        if self._armed:
-            self._armed = False
+        if self.armed:
+            self.armed = False
             raise SoftTimeLimitExceeded
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Send states on their way."""
-        self._child.send(Report(noted=list(batch)))
+        # No socket here: an alarm raised inside a send would leave half a frame on the pipe.
+        self._child.note(batch)
 
 
 class _Child:
@@ -74,20 +76,21 @@ class _Child:
         self._ended: deque[Ended] = deque()
         self._send_lock = threading.Lock()
         self._carry = threading.Event()
-        self._running = 0
-        self._started = 0.0
         self._first_ended = 0.0
+        self._noted: deque[Record] = deque()
+        self._broken: list[tuple[int, str]] = []
+        self._back: list[int] = []
 
     def serve(self, make_run: MakeRun) -> None:
         """Run tasks until the parent closes the pipe, or this child has done enough."""
-        run = make_run(_Frame(self))
+        frame = _Frame(self)
+        run = make_run(frame)
         self.send(Report(ready=True))
         threading.Thread(target=self._courier, name="celeriac-courier", daemon=True).start()
         done = 0
         while True:
             if not self._queue:
                 self._flush()
-                self._carry.clear()
                 if not self._receive():
                     return
             try:
@@ -95,15 +98,36 @@ class _Child:
             except IndexError:
                 continue
             self.slot.begin(work.seq)
-            self._started, self._running = time.monotonic(), work.seq
-            if self._queue or self._ended:
+            if self._ended:
                 self._carry.set()
-            settlement = run(work.delivery())
-            self._running = 0
+            if self.slot.is_void(work.seq):
+                self.slot.end()
+                self._back.append(work.seq)
+                self._tell_back()
+                continue
+            settled: list[Settlement] = []
+            try:
+                try:
+                    # An alarm may be raised as soon as a call returns, before its value is kept:
+                    # here the call itself keeps it.
+                    settled.extend(map(run, (work.delivery(),)))
+                finally:
+                    frame.armed = False
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                if not settled:  # a bug; a late alarm, with the outcome at hand, is none
+                    logger.exception("a task broke out of its pool")
+                    self._broken.append((work.seq, f"{type(error).__name__}: {error!s:.500}"))
+            frame.limits(None, None)
             self.slot.end()
             if not self._ended:
                 self._first_ended = time.monotonic()
-            self._ended.append(Ended.of(work.seq, settlement))
+            if settled:
+                self._ended.append(Ended.of(work.seq, settled[0]))
+            elif self._broken:
+                self.send(Report(broken=self._broken))
+                self._broken = []
             if not self._queue or time.monotonic() - self._first_ended > FRESH:
                 self._flush()
             done += 1
@@ -130,19 +154,48 @@ class _Child:
 
     def send(self, report: Report) -> None:
         """Say something to the parent; the parent's death is ours."""
+        self._send(encode(report))
+
+    def _send(self, frame: bytes) -> None:
         try:
             with self._send_lock:
-                self._sock.sendall(encode(report))
+                self._sock.sendall(frame)
         except OSError:
             os._exit(0)
 
+    def note(self, batch: Sequence[Record]) -> None:
+        """Leave states for the courier."""
+        self._noted.extend(batch)
+        self._carry.set()
+
+    def _tell_back(self) -> None:
+        back, self._back = self._back, []
+        self.send(Report(back=back))
+
     def _flush(self) -> None:
+        noted = [self._noted.popleft() for _ in range(len(self._noted))]
+        if noted:
+            self.send(Report(noted=noted))
         ended = []
         with contextlib.suppress(IndexError):
             while True:
                 ended.append(self._ended.popleft())
-        if ended:
-            self.send(Report(ended=ended))
+        if not ended:
+            return
+        try:
+            report = encode(Report(ended=ended))
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            for one in ended:  # one of them cannot be sent: the others can
+                try:
+                    encode(one)
+                except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                    text = f"its outcome cannot be sent: {error}"
+                    text = text.encode(errors="backslashreplace").decode()
+                    self.send(Report(broken=[(one.seq, text)]))
+                else:
+                    self.send(Report(ended=[one]))
+        else:
+            self._send(report)
 
     def _give_back(self) -> None:
         back = []
@@ -156,12 +209,8 @@ class _Child:
         while True:
             self._carry.wait()
             time.sleep(TICK)
+            self._carry.clear()
             self._flush()
-            running, started = self._running, self._started
-            if running and time.monotonic() - started > LONG and running == self._running:
-                self._give_back()
-            if not self._queue and not self._ended:
-                self._carry.clear()
 
 
 def _read(sock: socket.socket, count: int) -> bytes | None:

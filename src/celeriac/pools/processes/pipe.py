@@ -97,6 +97,8 @@ class Report(msgspec.Struct, array_like=True):
     noted: list[Record] = []
     back: list[int] = []
     """Sequence numbers that were never started."""
+    broken: list[tuple[int, str]] = []
+    """What raised where nothing may be raised, or whose outcome cannot be sent."""
     ready: bool = False
     retiring: bool = False
     """It takes no more: it has run enough tasks, or has grown too large."""

@@ -20,6 +20,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
+
 from celeriac.kernel.errors import Terminated, TimeLimitExceeded, WorkerLostError
 from celeriac.kernel.message import Delivery
 from celeriac.pools.processes.child import main as be_child
@@ -34,8 +36,12 @@ AHEAD = 0.005
 """Seconds of work that a child is given at once."""
 DEEPEST = 64
 """Deliveries that a child is given at once, however short they are."""
-LOOK = 0.03
-"""Seconds between two looks at hard limits, while something runs that has one."""
+LOOK = 0.02
+"""Seconds between two looks at hard limits and at what waits behind, while something runs."""
+LONG = 0.03
+"""Seconds of one task after which what waits behind it is taken back."""
+TICK = 0.002
+"""Seconds after which what a child was about to write is there to be read."""
 MOST_CHILDREN = 1024
 """Slots in shared memory; it must be made before the first child."""
 GIVE_UP_AFTER = 3
@@ -51,6 +57,12 @@ class _Child:
         self.outstanding: dict[int, Delivery] = {}
         self.ready = False
         self.retiring = False
+        self.last = 0
+        """The newest of `outstanding`."""
+        self.voided, self.voided_at = 0, 0.0
+        """Up to where what is not begun is being taken back, and since when; 0 for not."""
+        self.cancelled: set[int] = set()
+        """What is to leave the pool should it come back."""
         self.ending: Exception | None = None
         """Why the parent is ending it."""
 
@@ -127,8 +139,13 @@ class ProcessPool:
     def submit(self, batch: Sequence[Delivery]) -> None:
         """Take deliveries."""
         with self._lock:
-            self._waiting.extend(batch)
-        self._wake()
+            refused = self._stopping
+            if not refused:
+                self._waiting.extend(batch)
+        if refused:
+            self._sink.returned(batch)
+        else:
+            self._wake()
 
     def cancel(self, task_id: str, *, hard: bool) -> bool:
         """Drop what waits; with `hard`, end what runs."""
@@ -136,18 +153,34 @@ class ProcessPool:
             found = next((d for d in self._waiting if d.envelope.id == task_id), None)
             if found is not None:
                 self._waiting.remove(found)
-            running = found is None and any(
-                delivery.envelope.id == task_id
-                for child in self._children.values()
-                for delivery in child.outstanding.values()
-            )
-            if running and hard:
-                self._cancel.append(task_id)
+            child, seq = self._holder(task_id) if found is None else (None, 0)
+            begun = False
+            if child is not None:
+                begun = seq <= self._slots[child.number].read()[1]
+                if not begun:
+                    child.cancelled.add(seq)
+                    self._recall(child)
+                if hard:
+                    self._cancel.append(task_id)
         if found is not None:
             self._sink.returned([found])
-        elif running and hard:
-            self._wake()
-        return found is not None or (running and hard)
+        if child is None:
+            return found is not None
+        self._wake()
+        if begun or threading.current_thread() is self._thread:
+            return hard or not begun
+        with self._lock:
+            # A tick later it is known whether it had begun after all.
+            self._lock.wait_for(lambda: seq not in child.cancelled, 0.25)
+            child.cancelled.discard(seq)
+            return hard or seq not in child.outstanding
+
+    def _holder(self, task_id: str) -> tuple[_Child | None, int]:
+        for child in self._children.values():
+            for seq, delivery in child.outstanding.items():
+                if delivery.envelope.id == task_id:
+                    return child, seq
+        return None, 0
 
     def resize(self, size: int) -> None:
         """Run up to `size` tasks from now on."""
@@ -167,8 +200,10 @@ class ProcessPool:
             self._deadline = min(self._deadline, deadline)
             left = list(self._waiting)
             self._waiting.clear()
+        if self._thread is None:
+            return left  # never started
         self._wake()
-        if self._thread is None or again:
+        if again:
             # A second call hurries the first, which returns what is left.
             return left
         self._thread.join()
@@ -188,17 +223,73 @@ class ProcessPool:
             while not self._over():
                 for key, _ in self._selector.select(self._pause()):
                     if key.data is not None:
-                        self._talk(key.data)
+                        self._talk_safely(key.data)
                     elif key.fileobj is self._zygote.sock:
                         self._hear_zygote()
                     else:
                         with contextlib.suppress(BlockingIOError):
                             os.read(self._wake_read, 4096)
+                self._take_back_some()
                 self._end_some()
                 self._populate()
                 self._assign()
+        except BaseException as error:
+            logger.exception("the pool broke")
+            self.failure = f"the pool broke: {error!r}"
         finally:
             self._close()
+
+    def _talk_safely(self, child: _Child) -> None:
+        try:
+            self._talk(child)
+        except msgspec.MsgspecError as error:
+            logger.error("process %d said what cannot be read: %s", child.pid, error)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+
+    def _recall(self, child: _Child) -> None:
+        """Begin to take back what a child has not begun."""
+        _, last, _, _ = self._slots[child.number].read()
+        if not child.voided and child.last > last:
+            child.voided, child.voided_at = child.last, time.monotonic()
+            self._slots[child.number].void(child.last)
+
+    def _take_back_some(self) -> None:
+        now = time.monotonic()
+        for child in list(self._children.values()):
+            if child.voided and now - child.voided_at >= TICK:
+                _, last, _, _ = self._slots[child.number].read()
+                void, child.voided = child.voided, 0
+                # Batches become small again: much that is in hand is much to lose.
+                self._learn(1.0)
+                self._returned(child, [seq for seq in child.outstanding if last < seq <= void])
+            elif len(child.outstanding) > 1 and not child.voided and self._stuck(child, LONG):
+                self._recall(child)
+
+    def _stuck(self, child: _Child, after: float) -> bool:
+        running, _, started, _ = self._slots[child.number].read()
+        return bool(running) and time.monotonic() - started > after
+
+    def _returned(self, child: _Child, seqs: Sequence[int]) -> None:
+        """Put what a child did not begin first in the line, or out of the pool if cancelled."""
+        dropped: list[Delivery] = []
+        back: list[Delivery] = []
+        with self._lock:
+            for seq in seqs:
+                delivery = child.outstanding.pop(seq, None)
+                if delivery is not None:
+                    (dropped if seq in child.cancelled else back).append(delivery)
+            child.cancelled.difference_update(child.cancelled - child.outstanding.keys())
+            child.cancelled.difference_update(
+                [s for s in child.cancelled if s <= self._slots[child.number].read()[1]]
+            )
+            if self._stopping:
+                self._abandoned += back
+            else:
+                self._waiting.extendleft(reversed(back))
+            self._lock.notify_all()
+        if dropped:
+            self._sink.returned(dropped)
 
     def _over(self) -> bool:
         if not self._stopping:
@@ -209,11 +300,10 @@ class ProcessPool:
     def _pause(self) -> float | None:
         wait = None
         if any(child.outstanding for child in self._children.values()):
-            if any(self._slots[n].read()[3] for n in self._children):
-                wait = LOOK
-            else:
-                # A task may have just begun its limits; looking is a read of memory.
-                wait = 10 * LOOK
+            # A task may have just begun its limits; looking is a read of memory.
+            wait = LOOK
+            if any(child.voided for child in self._children.values()):
+                wait = TICK
         if self._stopping:
             left = max(0.0, self._deadline - time.monotonic())
             wait = left if wait is None else min(wait, left)
@@ -251,6 +341,8 @@ class ProcessPool:
         for child in sorted(able, key=lambda c: len(c.outstanding)):
             if len(child.outstanding) > depth // 2 or (depth == 1 and child.outstanding):
                 continue
+            if child.outstanding and self._stuck(child, AHEAD):
+                continue
             with self._lock:
                 # An equal share at the most, so that one child does not get what two could do.
                 share = max(1, -(-len(self._waiting) // max(1, len(able))))
@@ -259,10 +351,12 @@ class ProcessPool:
             if not batch:
                 return
             works = []
-            for delivery in batch:
-                self._seq += 1
-                child.outstanding[self._seq] = delivery
-                works.append(Work.of(self._seq, delivery))
+            with self._lock:
+                for delivery in batch:
+                    self._seq += 1
+                    child.outstanding[self._seq] = delivery
+                    works.append(Work.of(self._seq, delivery))
+                child.last = self._seq
             child.out += encode(works)
             self._write(child)
 
@@ -312,22 +406,22 @@ class ProcessPool:
         if report.ended:
             settlements = []
             runtime = 0.0
-            for ended in report.ended:
-                delivery = child.outstanding.pop(ended.seq, None)
-                if delivery is not None:
-                    settlements.append(ended.settlement(delivery))
-                    runtime += ended.runtime
+            with self._lock:
+                for ended in report.ended:
+                    delivery = child.outstanding.pop(ended.seq, None)
+                    if delivery is not None:
+                        settlements.append(ended.settlement(delivery))
+                        runtime += ended.runtime
             if settlements:
                 self._learn(runtime / len(settlements))
                 self._sink.ended(settlements)
         if report.back:
-            self._learn(1.0)
-            back = [child.outstanding.pop(seq) for seq in report.back if seq in child.outstanding]
+            self._returned(child, report.back)
+        for seq, text in report.broken:
             with self._lock:
-                self._waiting.extendleft(reversed(back))
-                if self._stopping:
-                    self._abandoned += self._waiting
-                    self._waiting.clear()
+                broken = child.outstanding.pop(seq, None)
+            if broken is not None:
+                self._sink.lost(broken, WorkerLostError(text))
         if report.retiring:
             child.retiring = True
         if report.failure:
@@ -392,6 +486,8 @@ class ProcessPool:
         child.sock.close()
         with self._lock:
             self._children.pop(child.number, None)
+            child.cancelled.clear()
+            self._lock.notify_all()
         running, last, _, _ = self._slots[child.number].read()
         error = child.ending or WorkerLostError(f"its process {child.pid} ended: {_cause(status)}")
         fresh = []

@@ -10,7 +10,8 @@ import mmap
 import struct
 import time
 
-_LAYOUT = struct.Struct("=QQdd")
+# Native: each word is copied whole, so that the parent never reads half of one.
+_LAYOUT = struct.Struct("@QQdd")
 _SIZE = 64
 """Bytes of a slot: a cache line, so that children do not slow each other."""
 
@@ -27,6 +28,7 @@ class Slot:
         """Make it a new child's."""
         self._last = 0
         _LAYOUT.pack_into(self._memory, self._at, 0, 0, 0.0, 0.0)
+        self.void(0)
 
     def begin(self, seq: int) -> None:
         """Note, in the child, what is begun."""
@@ -35,11 +37,24 @@ class Slot:
 
     def limit(self, deadline: float) -> None:
         """Note, in the child, when the parent is to end it; 0 for never."""
-        struct.pack_into("=d", self._memory, self._at + 24, deadline)
+        struct.pack_into("@d", self._memory, self._at + 24, deadline)
 
     def end(self) -> None:
         """Note, in the child, that nothing runs."""
         _LAYOUT.pack_into(self._memory, self._at, 0, self._last, 0.0, 0.0)
+
+    def void(self, seq: int) -> None:
+        """Take back, in the parent, what is not begun, up to `seq`.
+
+        The child writes what it begins before it reads this; the parent reads what was begun only
+        a tick after it wrote this.  So whatever is above that cannot begin any more, even if the
+        task holds the interpreter's lock and the child can be told nothing.
+        """
+        struct.pack_into("@Q", self._memory, self._at + 32, seq)
+
+    def is_void(self, seq: int) -> bool:
+        """Return, in the child, whether what it has just begun was taken back."""
+        return bool(seq <= struct.unpack_from("@Q", self._memory, self._at + 32)[0])
 
     def read(self) -> tuple[int, int, float, float]:
         """Return (running, last begun, started, deadline)."""

@@ -571,6 +571,6 @@ class BrokerContract(BrokerBench):
                 max_examples=40,
                 stateful_step_count=40,
                 deadline=None,
-                suppress_health_check=[*HealthCheck.__members__.values()],
+                suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
             ),
         )
