@@ -389,3 +389,18 @@ def test_include_is_imported(packages: Path) -> None:
     app = Celeriac("x", include=["included_x"], set_as_current=False)
     app.import_modules()
     assert "included_x" in sys.modules
+
+
+def test_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "memory://theirs")
+    app = Celeriac("env", broker="memory://code", set_as_current=False)
+    assert app.broker_url == "memory://theirs"
+    monkeypatch.setenv("CELERIAC_BROKER_URL", "memory://ours")
+    other = Celeriac("env", broker="memory://code", set_as_current=False)
+    assert other.broker_url == "memory://ours"
+
+
+def test_a_broker_given_in_parts_is_refused() -> None:
+    app = Celeriac("parts", broker_host="rabbit.example", set_as_current=False)
+    with pytest.raises(ImproperlyConfigured, match="broker_url"):
+        _ = app.broker_url

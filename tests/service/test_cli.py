@@ -291,7 +291,9 @@ def test_worker_runs_what_is_called(run: Run, start: Start, folder: Path, pool: 
     assert sent.returncode == 0, sent.stderr
     task_id = sent.stdout.strip()
     text = worker.expect(rf"Task proj\.celery\.add\[{task_id}\] succeeded in")
-    assert re.search(rf"\[\S+ \S+: INFO/[\w-]+\] proj\.celery\.add\[{task_id}\]: adding 2 and 3", text)
+    assert re.search(
+        rf"\[\S+ \S+: INFO/[\w-]+\] proj\.celery\.add\[{task_id}\]: adding 2 and 3", text
+    )
     assert re.search(r": INFO/\w+\] beside it", text)
     found = run("-A", "proj", "result", task_id)
     assert (found.returncode, found.stdout) == (0, "5\n")

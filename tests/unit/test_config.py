@@ -237,8 +237,8 @@ def test_a_value_is_kept_or_refused(name: str, value: Any) -> None:
 def test_a_module_gives_what_is_meant_as_a_setting() -> None:
     source = module(
         broker_url="memory://",
-        CELERY_ACKS_LATE=False,
-        BROKER_POOL_LIMIT=3,
+        task_acks_late=False,
+        broker_pool_limit=3,
         os=types,
         helper=lambda: None,
         Thing=type("Thing", (), {}),
@@ -249,9 +249,11 @@ def test_a_module_gives_what_is_meant_as_a_setting() -> None:
     )
     assert read_object(source) == {
         "broker_url": "memory://",
-        "CELERY_ACKS_LATE": False,
-        "BROKER_POOL_LIMIT": 3,
+        "task_acks_late": False,
+        "broker_pool_limit": 3,
     }
+    old = module(CELERY_ACKS_LATE=False, BROKER_POOL_LIMIT=3, CELERYD=1)
+    assert read_object(old) == {"CELERY_ACKS_LATE": False, "BROKER_POOL_LIMIT": 3}
 
 
 @pytest.mark.parametrize(

@@ -174,9 +174,9 @@ class Celeriac:
                 conf = Config()
                 if self._source is not None:
                     self._load_source(conf)
-                environment = configuration.read_environment(os.environ)
-                conf.load(environment, "environment")
                 conf.load(self._keywords, "keyword")
+                # Last, as in Celery: who deploys a program has the last word.
+                conf.load_environment(os.environ)
                 self._conf = conf
         return self._conf
 
@@ -504,7 +504,22 @@ class Celeriac:
         """The URL of the broker: a SQLite file beside the app where none is set."""
         if self._stand_in is not None:
             return "memory://stand-in"
-        return self.conf.broker_url or f"sqlite:///{self.default_file}"
+        url = self.conf.broker_url
+        if url is None:
+            self._refuse_parts()
+            return f"sqlite:///{self.default_file}"
+        return str(url)
+
+    def _refuse_parts(self) -> None:
+        """Refuse a broker given in parts: the program would send to a local file, and not say so.
+
+        :raises ImproperlyConfigured: names what to set instead.
+        """
+        for name in ("broker_host", "broker_transport", "broker_read_url", "broker_write_url"):
+            if self.conf[name] is not None:
+                raise ImproperlyConfigured(
+                    f"{name} is set and broker_url is not: put scheme, host and user into broker_url"
+                )
 
     @property
     def backend_url(self) -> str | None:

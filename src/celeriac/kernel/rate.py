@@ -5,9 +5,14 @@ Owns: parse_rate, TokenBucket.  May import: kernel.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from celeriac.kernel.errors import ImproperlyConfigured
 
 _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_ROUNDING = 1e-6
+"""Seconds by which a take may be early: `now + wait(now)` is rounded and must be enough."""
 
 
 def parse_rate(rate: str | float | None) -> float:
@@ -15,18 +20,24 @@ def parse_rate(rate: str | float | None) -> float:
 
     :raises ImproperlyConfigured: it is none of these.
     """
-    if not rate:
+    if rate in (None, False, ""):
         return 0.0
-    count, _, per = str(rate).partition("/")
+    count: Any = rate
+    per = "s"
+    if isinstance(rate, str):
+        count, _, unit = rate.partition("/")
+        per = unit.strip() or "s"
     try:
-        found = float(count) / _PER[per or "s"]
-        if not 0.0 <= found < float("inf"):
-            raise ValueError
-        return found
-    except (KeyError, ValueError):
+        if isinstance(count, bool):
+            raise TypeError
+        found = float(count) / _PER[per]
+    except (KeyError, TypeError, ValueError):
+        found = -1.0
+    if not (0.0 <= found < math.inf):  # also False for NaN
         raise ImproperlyConfigured(
             f"rate_limit cannot be {rate!r}: '10/s', '100/m', '1000/h' or a number per second"
-        ) from None
+        )
+    return found
 
 
 class TokenBucket:
@@ -34,27 +45,29 @@ class TokenBucket:
 
     :param rate: tokens per second.
     :param burst: tokens that can be saved up.
+    :raises ValueError: such a bucket would never let anything through.
     """
 
-    def __init__(self, rate: float, burst: float = 1.0) -> None:
-        self.rate, self.burst = rate, burst
-        self._tokens = burst
-        self._at = float("-inf")
+    __slots__ = ("burst", "rate", "_next")
 
-    def _fill(self, now: float) -> None:
-        if self._at != float("-inf"):
-            self._tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * self.rate)
-        self._at = now
+    def __init__(self, rate: float, burst: float = 1.0) -> None:
+        if rate <= 0 or burst < 1:
+            raise ValueError(f"a bucket needs a rate over 0 and a burst of 1: {rate}, {burst}")
+        self.rate, self.burst = rate, burst
+        # One instant says all: when the next token is there.  Counting tokens instead adds up
+        # rounding until a take fails after its own wait.
+        self._next = -math.inf
 
     def take(self, now: float) -> bool:
         """Take a token; False where there is none.  `now` is in monotonic seconds."""
-        self._fill(now)
-        if self._tokens >= 1.0:
-            self._tokens -= 1.0
-            return True
-        return False
+        # A token is never further off than this, unless the clock has stepped back.
+        self._next = min(self._next, now + 1.0 / self.rate)
+        at = max(self._next, now - (self.burst - 1.0) / self.rate)
+        if at > now + _ROUNDING:
+            return False
+        self._next = at + 1.0 / self.rate
+        return True
 
     def wait(self, now: float) -> float:
         """Return the seconds until there is a token."""
-        self._fill(now)
-        return max(0.0, (1.0 - self._tokens) / self.rate)
+        return min(max(0.0, self._next - now), 1.0 / self.rate)

@@ -11,6 +11,8 @@ from typing import Any
 
 from celeriac.kernel.errors import TaskPredicate
 
+_Classes = type[BaseException] | Sequence[type[BaseException]]
+
 
 def backoff(
     factor: float,
@@ -33,15 +35,22 @@ def backoff(
 
 def retries_for(
     error: BaseException,
-    autoretry_for: Sequence[type[BaseException]],
-    dont_autoretry_for: Sequence[type[BaseException]] = (),
+    autoretry_for: _Classes,
+    dont_autoretry_for: _Classes = (),
 ) -> bool:
-    """Return whether a task that raised `error` is to be tried again by itself."""
+    """Return whether a task that raised `error` is to be tried again by itself.
+
+    Both take one class or several, as an `except` clause does.
+    """
     if not autoretry_for or isinstance(error, TaskPredicate):
         return False
-    return isinstance(error, tuple(autoretry_for)) and not isinstance(
-        error, tuple(dont_autoretry_for)
+    return isinstance(error, _tuple(autoretry_for)) and not isinstance(
+        error, _tuple(dont_autoretry_for)
     )
+
+
+def _tuple(classes: _Classes) -> tuple[type[BaseException], ...]:
+    return (classes,) if isinstance(classes, type) else tuple(classes or ())
 
 
 def policy_delays(policy: Mapping[str, Any]) -> Iterator[float]:
