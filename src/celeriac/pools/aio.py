@@ -7,6 +7,7 @@ May import: kernel, ports, pools.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -50,7 +51,11 @@ class AsyncioPool:
         self._sink = sink
         self._run: Any = make_run(ThreadFrame(sink))
         self._threads.start(lambda frame: self._run, sink)
-        threading.Thread(target=self._loop.run_forever, name="celeriac-aio", daemon=True).start()
+        threading.Thread(target=self._live, name="celeriac-aio", daemon=True).start()
+
+    def _live(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
     def free(self) -> int:
         """Return how many deliveries could start at once."""
@@ -63,6 +68,9 @@ class AsyncioPool:
 
     def submit(self, batch: Sequence[Delivery]) -> None:
         """Take deliveries."""
+        if self._stopping:
+            self._sink.returned(batch)
+            return
         coroutines = [delivery for delivery in batch if self._run.is_async(delivery)]
         if len(coroutines) < len(batch):
             own = {id(delivery) for delivery in coroutines}
@@ -119,6 +127,7 @@ class AsyncioPool:
         """Run up to `size` tasks from now on."""
         with self._lock:
             self._size = size
+        self._threads.resize(min(size, THREADS))
         self._loop.call_soon_threadsafe(self._fill)
 
     def stop(self, *, deadline: float) -> Sequence[Delivery]:
@@ -136,10 +145,13 @@ class AsyncioPool:
                 self._lock.wait(min(wait, 0.1))
             left += self._running.values()
             self._running.clear()
-        self._loop.call_soon_threadsafe(self._end)
+        with contextlib.suppress(RuntimeError):  # it was stopped before it was started
+            self._loop.call_soon_threadsafe(self._end)
         return [*left, *self._threads.stop(deadline=self._deadline)]
 
     def _end(self) -> None:
+        """End the loop when the last task has ended, the abandoned ones included; on the loop."""
+        if not self._tasks:
+            self._loop.stop()
         for task in self._tasks:
-            task.cancel()
-        self._loop.call_soon(self._loop.stop)
+            task.add_done_callback(lambda _: self._loop.call_soon(self._end))

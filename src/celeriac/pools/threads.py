@@ -110,8 +110,12 @@ class ThreadPool:
     def submit(self, batch: Sequence[Delivery]) -> None:
         """Take deliveries."""
         with self._changed:
-            self._waiting.extend(batch)
-            self._changed.notify(len(batch))
+            refused = self._stopping
+            if not refused:
+                self._waiting.extend(batch)
+                self._changed.notify(len(batch))
+        if refused and self._sink is not None:
+            self._sink.returned(batch)
 
     def cancel(self, task_id: str, *, hard: bool) -> bool:
         """Drop a task that waits; a thread that runs cannot be stopped."""
