@@ -486,7 +486,7 @@ class PoolContract:
         """A second call hurries the first; each delivery is returned by one of them."""
         batch = self.fill(pool, gate, more=2)
         with in_thread(lambda: pool.stop(deadline=float("inf"))) as first:
-            eventually(lambda: not pool.cancel("held-%d" % (len(batch) - 1), hard=False))
+            eventually(lambda: not pool.cancel(f"held-{len(batch) - 1}", hard=False))
             second = pool.stop(deadline=time.monotonic())
             left = first.value()
         assert isinstance(left, list)
