@@ -48,7 +48,7 @@ from celeriac.ports.registry import accept, find_codec, find_compression
 
 logger = logging.getLogger("celeriac.task")
 
-LONGEST_PARK = 60.0
+LONGEST_PARK = 10.0
 """Seconds between two offers of a message that no worker could run so far."""
 
 

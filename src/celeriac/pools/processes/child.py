@@ -75,6 +75,7 @@ class _Child:
         self._queue: deque[Work] = deque()
         self._ended: deque[Ended] = deque()
         self._send_lock = threading.Lock()
+        self._flush_lock = threading.Lock()
         self._carry = threading.Event()
         self._first_ended = 0.0
         self._noted: deque[Record] = deque()
@@ -114,6 +115,7 @@ class _Child:
                 finally:
                     frame.armed = False
             except (SystemExit, KeyboardInterrupt):
+                self._flush()  # what ended before it is not lost with it
                 raise
             except BaseException as error:
                 if not settled:  # a bug; a late alarm, with the outcome at hand, is none
@@ -173,6 +175,11 @@ class _Child:
         self.send(Report(back=back))
 
     def _flush(self) -> None:
+        # Held while the courier sends what it took: this process must not end meanwhile.
+        with self._flush_lock:
+            self._flush_all()
+
+    def _flush_all(self) -> None:
         noted = [self._noted.popleft() for _ in range(len(self._noted))]
         if noted:
             self.send(Report(noted=noted))

@@ -424,6 +424,9 @@ class ProcessPool:
                 self._sink.lost(broken, WorkerLostError(text))
         if report.retiring:
             child.retiring = True
+            # It begins nothing more.  Back now, and not at its end: its successor keeps the order.
+            last = self._slots[child.number].read()[1]
+            self._returned(child, [seq for seq in child.outstanding if seq > last])
         if report.failure:
             self._failures += 1
             logger.error("a child process could not begin:\n%s", report.failure)
@@ -449,9 +452,17 @@ class ProcessPool:
             if deadline and now >= deadline:
                 self._end(child, running, TimeLimitExceeded(round(deadline - started, 3)))
             elif delivery.envelope.id in self._cancel:
-                self._cancel.remove(delivery.envelope.id)
                 self._end(child, running, Terminated(signal.SIGKILL.value))
-        self._cancel.clear()
+        if self._cancel:
+            with self._lock:
+                # One that is in a child's hands may begin yet: it is looked at again.
+                held = {
+                    delivery.envelope.id
+                    for child in self._children.values()
+                    for delivery in child.outstanding.values()
+                    if child.ending is None
+                }
+                self._cancel = deque(task_id for task_id in self._cancel if task_id in held)
 
     def _end(self, child: _Child, seq: int, error: Exception) -> None:
         """Kill a child that runs `seq`, and not one that has gone on to the next meanwhile."""
