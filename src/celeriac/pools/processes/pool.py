@@ -57,6 +57,8 @@ class _Child:
         self.outstanding: dict[int, Delivery] = {}
         self.ready = False
         self.retiring = False
+        self.failed = False
+        """It has said why it could not begin."""
         self.last = 0
         """The newest of `outstanding`."""
         self.voided, self.voided_at = 0, 0.0
@@ -428,6 +430,7 @@ class ProcessPool:
             last = self._slots[child.number].read()[1]
             self._returned(child, [seq for seq in child.outstanding if seq > last])
         if report.failure:
+            child.failed = True
             self._failures += 1
             logger.error("a child process could not begin:\n%s", report.failure)
             if self._failures >= GIVE_UP_AFTER:
@@ -515,7 +518,7 @@ class ProcessPool:
                 self._abandoned += fresh
             else:
                 self._waiting.extendleft(reversed(fresh))
-        if not child.ready:
+        if not child.ready and not child.failed:
             self._failures += 1
             if self._failures >= GIVE_UP_AFTER and self.failure is None:
                 self.failure = f"children end before they begin: {_cause(status)}"
