@@ -77,8 +77,13 @@ class AsyncioPool:
             self._threads.submit([delivery for delivery in batch if id(delivery) not in own])
         if coroutines:
             with self._lock:
-                self._waiting.extend(coroutines)
-            self._loop.call_soon_threadsafe(self._fill)
+                refused = self._stopping
+                if not refused:
+                    self._waiting.extend(coroutines)
+            if refused:
+                self._sink.returned(coroutines)
+            else:
+                self._loop.call_soon_threadsafe(self._fill)
 
     def _fill(self) -> None:
         """Begin what there is room for; on the loop."""
@@ -135,7 +140,8 @@ class AsyncioPool:
         with self._lock:
             again, self._stopping = self._stopping, True
             self._deadline = min(self._deadline, deadline)
-            left = list(self._waiting)
+            # The threads begin nothing more either, however long the coroutines take to end.
+            left = [*self._waiting, *self._threads.drain()]
             self._waiting.clear()
             self._lock.notify_all()
             if again:

@@ -46,7 +46,7 @@ class ThreadPool:
         self._changed = threading.Condition()
         self._running: dict[int, Delivery] = {}
         self._threads = 0
-        self._stopping = False
+        self._stopping = self._stopped = False
         self._deadline = float("inf")
         self._run: Run | None = None
         self._sink: Sink | None = None
@@ -135,14 +135,21 @@ class ThreadPool:
             self._spawn()
             self._changed.notify_all()
 
-    def stop(self, *, deadline: float) -> Sequence[Delivery]:
-        """Finish what runs until the deadline; return the rest."""
+    def drain(self) -> list[Delivery]:
+        """Begin nothing more; return what waits."""
         with self._changed:
-            again, self._stopping = self._stopping, True
-            self._deadline = min(self._deadline, deadline)
+            self._stopping = True
             left = list(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
+            return left
+
+    def stop(self, *, deadline: float) -> Sequence[Delivery]:
+        """Finish what runs until the deadline; return the rest."""
+        with self._changed:
+            again, self._stopped = self._stopped, True
+            self._deadline = min(self._deadline, deadline)
+            left = self.drain()
             if again:
                 # A second call hurries the first, which returns what is left.
                 return left
