@@ -4,6 +4,7 @@
 set -eu
 missing=""
 command -v redis-server >/dev/null || missing="redis-server"
+command -v rabbitmq-server >/dev/null || missing="$missing rabbitmq-server"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing $missing" >&2
