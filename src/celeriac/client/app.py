@@ -29,11 +29,13 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 from celeriac.client import current
 from celeriac.client.compose import Plan, compose
 from celeriac.client.context import Context
-from celeriac.client.publisher import Batch, Publisher
+from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
 from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
+from celeriac.client.sender import Sender
 from celeriac.client.task import AsyncTask, Task, arguments_checker
+from celeriac.client.transport import driver_options, with_redis_parts
 from celeriac.client.watcher import Watcher
 from celeriac.kernel import config as configuration
 from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
@@ -151,6 +153,7 @@ class Celeriac:
 
     def _reset_runtime(self) -> None:
         self._publisher: Publisher | None = None
+        self._sender: Sender | None = None
         self._watcher: Watcher | None = None
         self._router: tuple[int, Router] | None = None
         self._plans: dict[str, Plan] = {}
@@ -531,7 +534,7 @@ class Celeriac:
             return self.broker_url
         if url in ("disabled", "disabled://"):
             return None
-        return url
+        return None if url is None else with_redis_parts(self.conf, url)
 
     @property
     def default_file(self) -> Path:
@@ -546,7 +549,12 @@ class Celeriac:
         with self._lock:
             family = self._families.get(url)
             if family is None:
-                options = self.conf.broker_transport_options
+                options = driver_options(
+                    self.conf,
+                    url,
+                    broker=url == self.broker_url,
+                    results=url == self.backend_url,
+                )
                 family = self._families[url] = open_family(url, options)
             return family
 
@@ -625,6 +633,25 @@ class Celeriac:
             self.close()
             self._stand_in, self.clock = former
 
+    async def send_with(self, call: Callable[[], S]) -> S:
+        """Await the sending of what `call` publishes; return what it returns.
+
+        `call` must not block.  What other coroutines send meanwhile goes in the same round trip.
+        """
+        with self._lock:
+            publisher = self._publisher or self._make_publisher()
+            if self._sender is None:
+                conf = self.conf
+                policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
+                self._sender = Sender(publisher, policy)
+            sender = self._sender
+        collected = Collected(publisher)
+        with collected:
+            made = call()
+        if collected.envelopes:
+            await sender.send(collected.envelopes)
+        return made
+
     async def in_thread(self, function: Callable[..., S], *args: Any, **kwargs: Any) -> S:
         """Await a function that may block, in a thread, with this context's variables."""
         with self._lock:
@@ -639,8 +666,10 @@ class Celeriac:
         """Let go of every connection; they are made again when they are needed."""
         with self._lock:
             families, self._families = self._families, {}
-            executor = self._executor
+            executor, sender = self._executor, self._sender
             self._reset_runtime()
+        if sender is not None:
+            sender.close()
         for family in families.values():
             family.close()
         if executor is not None:

@@ -1,6 +1,6 @@
 """Sends envelopes: now, or together at the end of a batch; again while the broker is away.
 
-Owns: Publisher, Batch.  Thread rule: any thread; a batch belongs to the context that opened it.
+Owns: Publisher, Batch, Collected.  Thread rule: any thread; a batch belongs to the context that opened it.
 May import: kernel, ports.
 """
 
@@ -120,3 +120,29 @@ class Batch:
             _batch.reset(self._token)
         if error is None:
             self.flush()
+
+
+class Collected(Batch):
+    """A batch that sends nothing: who opened it sees to what it holds.
+
+    Where another batch is open already, that one gets it all.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        super().__init__(publisher)
+        self._outer = _batch.get()
+
+    @property
+    def envelopes(self) -> Sequence[Envelope]:
+        """What was published meanwhile."""
+        return self._held
+
+    def add(self, envelopes: Sequence[Envelope]) -> None:
+        """Collect."""
+        if self._outer is not None:
+            self._outer.add(envelopes)
+        else:
+            self._held.extend(envelopes)
+
+    def flush(self) -> None:
+        """Leave what was collected to who opened this."""

@@ -200,8 +200,16 @@ class Task(Generic[P, R]):
     async def aapply_async(
         self, args: Any = None, kwargs: Any = None, **options: Any
     ) -> AsyncResult[R]:
-        """As `apply_async`, without blocking the event loop."""
-        return await self.app.in_thread(self.apply_async, args, kwargs, **options)
+        """As `apply_async`, without blocking the event loop.
+
+        What many coroutines send at a time goes to the broker together.
+        """
+        app = self.app
+        own = type(self).apply_async is Task.apply_async
+        if app.conf.task_always_eager or not own or "retry_policy" in options:
+            # It runs the task here, or does who knows what: not on the loop.
+            return await app.in_thread(self.apply_async, args, kwargs, **options)
+        return await app.send_with(lambda: self.apply_async(args, kwargs, **options))
 
     def apply_async(
         self,
