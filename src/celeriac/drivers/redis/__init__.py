@@ -43,13 +43,13 @@ class RedisFamily:
         replicas = options.get("replicas", 0)
         if not isinstance(replicas, int) or replicas < 0:
             raise ImproperlyConfigured(f"replicas is a number of servers, not {replicas!r}")
-        self._server = Server(address)
+        self.server = Server(address)
         before = str(options.get("global_keyprefix") or "")
         keys = Keys(before, address.name, cluster=address.kind == "cluster")
         evicts = bool(options.get("allow_eviction"))
-        self._broker = RedisBroker(self._server, keys, replicas=replicas, evicts=evicts)
-        self._results = RedisResults(self._server, keys, self._broker.caps)
-        self._bus = RedisBus(self._server, keys)
+        self._broker = RedisBroker(self.server, keys, replicas=replicas, evicts=evicts)
+        self._results = RedisResults(self.server, keys, self._broker.caps)
+        self._bus = RedisBus(self.server, keys)
 
     def broker(self) -> RedisBroker:
         """Return the broker."""
@@ -65,8 +65,8 @@ class RedisFamily:
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""
-        self._server.after_fork()
+        self.server.after_fork()
 
     def close(self) -> None:
         """Close idle connections."""
-        self._server.close()
+        self.server.close()
