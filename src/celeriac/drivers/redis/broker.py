@@ -5,6 +5,7 @@ Owns: RedisBroker.  Thread rule: see `ports.broker`.  May import: kernel, ports,
 
 from __future__ import annotations
 
+import secrets
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,9 +37,12 @@ CHUNK = 2_000
 CHUNK_BYTES = 32_000_000
 SLICE = 500
 """Ids in one script."""
+LET_OTHERS = 2.0
+"""Seconds for which a worker that found another's upkeep just done leaves it to the others: a fleet
+of 100 would ask 100 times a second."""
 MAX_BODY = 500_000_000
 """Bytes; Redis takes strings up to 512 MB."""
-TICK_MS, GAP_MS, GRACE_MS = 500, 3_000, 10_000
+TICK_MS, GAP_MS, GRACE_MS = 500, 5_000, 10_000
 """Milliseconds between upkeeps of all workers together; without upkeep after which leases are
 given time; and how much."""
 
@@ -53,6 +57,8 @@ class RedisBroker:
         self._server, self._keys = server, keys
         self._replicas, self._evicts = replicas, evicts
         self._open = False
+        self._own = secrets.token_hex(4)
+        self._others_until = 0.0
         self.caps = Capabilities(
             lease="timed",
             delay="native",
@@ -191,7 +197,10 @@ class RedisBroker:
 
     def upkeep(self, now: float) -> None:
         """Give back what dead workers had, make due messages ready; by the server's clock."""
-        self._run(UPKEEP, TICK_MS, GAP_MS, GRACE_MS)
+        if time.monotonic() < self._others_until:
+            return
+        if self._run(UPKEEP, TICK_MS, GAP_MS, GRACE_MS, self._own) < 0:
+            self._others_until = time.monotonic() + LET_OTHERS
 
 
 def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -1,17 +1,17 @@
--- ARGV: P, least pause, gap, grace (ms).
--- Returns how many holders were given up; -1 where somebody has just looked.
+-- ARGV: P, least pause, gap, grace (ms), who asks.
+-- Returns how many holders were given up; -1 where somebody else has just looked.
 local now = math.floor(tonumber(seconds()) * 1000)
-local tick, grace = unpack(redis.call('HMGET', P .. 't', 'tick', 'grace'))
+local tick, grace, by = unpack(redis.call('HMGET', P .. 't', 'tick', 'grace', 'by'))
 local passed = tick and now - tonumber(tick)
 if passed and passed >= 0 and passed < tonumber(ARGV[2]) then
-  return -1
+  return by == ARGV[5] and 0 or -1
 end
 grace = tonumber(grace or 0)
 if passed and (passed < 0 or passed > tonumber(ARGV[3])) then
   -- The server was away, or nobody was there: who lives must have time to renew.
   grace = now + tonumber(ARGV[4])
 end
-redis.call('HSET', P .. 't', 'tick', now, 'grace', grace)
+redis.call('HSET', P .. 't', 'tick', now, 'grace', grace, 'by', ARGV[5])
 
 local given_up = 0
 if now >= grace then
