@@ -364,6 +364,7 @@ def _parts(deaths: list[BaseException]) -> dict[str, Callable[[], Service]]:
             ended=lambda batch: None,
             crowded=lambda: False,
             log_tasks=False,
+            received=lambda delivery: None,
             on_death=died,
         )
 

@@ -34,6 +34,7 @@ from celeriac.client.pydantic import with_models
 from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
 from celeriac.client.sender import Sender
+from celeriac.client.signals import import_modules
 from celeriac.client.task import AsyncTask, Task, arguments_checker
 from celeriac.client.transport import driver_options, with_redis_parts
 from celeriac.client.watcher import Watcher
@@ -377,6 +378,9 @@ class Celeriac:
             return
         self._imported = True
         conf = self.conf
+        for _, answer in import_modules.send(sender=self):
+            if isinstance(answer, Exception):
+                raise answer  # what is not imported would be missed much later, and elsewhere
         for name in (*conf.imports, *conf.include):
             importlib.import_module(name)
         for packages, related_name in self._autodiscover:

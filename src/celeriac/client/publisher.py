@@ -1,7 +1,7 @@
 """Sends envelopes: now, or together at the end of a batch; again while the broker is away.
 
 Owns: Publisher, Batch, Collected.  Thread rule: any thread; a batch belongs to the context that opened it.
-May import: kernel, ports.
+May import: kernel, ports, client.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any
 
+from celeriac.client.announce import after_publish
+from celeriac.client.signals import after_task_publish
 from celeriac.kernel.errors import BrokerUnavailable
 from celeriac.kernel.message import Envelope
 from celeriac.kernel.retry import policy_delays
@@ -62,6 +64,8 @@ class Publisher:
             if policy is None:
                 raise
             self._retry(envelopes, policy, error)
+        if after_task_publish.receivers:
+            after_publish(envelopes)
 
     def _retry(
         self, envelopes: Sequence[Envelope], policy: Mapping[str, Any], error: BrokerUnavailable

@@ -150,6 +150,11 @@ class Task(Generic[P, R]):
         """The result store of the task's app."""
         return self.app.backend
 
+    @property
+    def signal_key(self) -> str:
+        """What signals tell it apart by as a sender: its name, whichever app it is bound to."""
+        return self.name
+
     def setting(self, name: str) -> Any:
         """Return an attribute of the task, or the setting that stands in for it where it is None."""
         value = getattr(self, name)

@@ -73,7 +73,8 @@ Run = Callable[[Delivery], Settlement]
 MakeRun = Callable[[TaskFrame], Run]
 """Called by the pool once in every process in which tasks run.
 
-The pool calls the returned `run` from the thread that runs the task.  Where `run.is_async(delivery)`
+Where `run` has `process_ends`, a pool that isolates calls it with the exit status before the
+process ends by itself.  The pool calls the returned `run` from the thread that runs the task.  Where `run.is_async(delivery)`
 is true the asyncio pool awaits `run.run_async(delivery)` on its loop instead.
 """
 

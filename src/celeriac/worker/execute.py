@@ -17,13 +17,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from celeriac.client.announce import after_publish
 from celeriac.client.app import Celeriac
-from celeriac.client.attempt import Attempt
+from celeriac.client.attempt import Attempt, signal_failure
 from celeriac.client.compose import compose
 from celeriac.client.context import Context
 from celeriac.client.current import push_app
 from celeriac.client.loop import LoopThread
 from celeriac.client.records import make_record
+from celeriac.client.signals import (
+    after_task_publish,
+    task_failure,
+    worker_process_init,
+    worker_process_shutdown,
+)
 from celeriac.kernel.errors import (
     CeleryError,
     ContentDisallowed,
@@ -45,6 +52,7 @@ from celeriac.kernel.wire import Headers, pack, parse_time, task_name, unpack
 from celeriac.ports.codec import Codec
 from celeriac.ports.pool import PoolTraits, TaskFrame
 from celeriac.ports.registry import accept, find_codec, find_compression
+from celeriac.worker.telling import Teller
 
 logger = logging.getLogger("celeriac.task")
 
@@ -126,6 +134,7 @@ class Execution:
         self._acceptance = accept(conf.accept_content)
         self._codecs: dict[str, Codec] = {}
         self._loop = LoopThread()
+        self._teller = Teller(app, hostname)
         self._keeps = app.keeps_results
         self._log = conf.worker_log_tasks
         self._max_size = conf.task_max_decompressed_size
@@ -142,11 +151,19 @@ class Execution:
         if isinstance(job, Settlement):
             return job
         job.attempt.run()
-        return self._conclude(job)
+        return self._concluded(job)
 
     def close(self) -> None:
         """End the loop of its `async def` tasks."""
         self._loop.close()
+
+    def process_begins(self) -> None:
+        """Tell the program that this process is one in which tasks run."""
+        worker_process_init.send(sender=self._hostname)
+
+    def process_ends(self, status: int) -> None:
+        """Tell the program that this process, in which tasks ran, ends."""
+        worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=status)
 
     def is_async(self, delivery: Delivery) -> bool:
         """Return whether the delivery's task is `async def`."""
@@ -161,7 +178,7 @@ class Execution:
         if isinstance(job, Settlement):
             return job
         await job.attempt.run_async()
-        return self._conclude(job)
+        return self._concluded(job)
 
     def _prepare(self, delivery: Delivery) -> _Job | Settlement:
         envelope = delivery.envelope
@@ -213,6 +230,7 @@ class Execution:
         if expires_at and self._app.clock.time() >= expires_at:
             if self._log:
                 logger.info("Discarding revoked task: %s[%s] (expired)", head.task, head.id)
+            self._teller.revoked(delivery, expired=True)
             return self._end(delivery, head, REVOKED, TaskRevokedError("expired"))
         if head.eta is not None:
             due, head.eta = parse_time(head.eta, "eta"), None
@@ -228,6 +246,7 @@ class Execution:
         if delivery.handed_out > 1 and not policy.acks_late:
             # At most once was asked for: whether it ran cannot be known, so it is not run again.
             lost = WorkerLostError("its worker died, and acks_late=False allows no second delivery")
+            self._teller.failed(delivery, lost)
             return self._end(delivery, head, FAILURE, lost)
         hard, soft = head.timelimit
         if (hard and not self._traits.stops_hard) or (soft and not self._traits.stops_soft):
@@ -258,6 +277,16 @@ class Execution:
         return args, kwargs, embed if isinstance(embed, dict) else None
 
     # -- concluding -----------------------------------------------------------------------------
+
+    def _concluded(self, job: _Job) -> Settlement:
+        try:
+            settlement = self._conclude(job)
+        except Exception as error:
+            self._teller.broke(job.delivery, error)
+            raise
+        if settlement.publish and after_task_publish.receivers:
+            after_publish(settlement.publish)
+        return settlement
 
     def _conclude(self, job: _Job) -> Settlement:
         attempt, delivery = job.attempt, job.delivery
@@ -314,6 +343,8 @@ class Execution:
     def _fail(self, job: _Job, error: BaseException) -> Settlement:
         """Return the settlement of a task whose outcome cannot be carried on."""
         self._log_error(job, error)
+        if task_failure.receivers:
+            signal_failure(job.prepared.task, job.request, error, job.attempt.traceback)
         settlement = Settlement(job.delivery, Verdict.ACK, runtime=job.attempt.runtime)
         settlement.record = self._record(job, FAILURE, error)
         settlement.publish = self._links(job, "errbacks", job.request.id)
@@ -422,12 +453,14 @@ class Execution:
             return self._bury(delivery, None, broken)
         if self._log:
             logger.info("Discarding revoked task: %s[%s]", head.task, head.id)
+        self._teller.revoked(delivery)
         return self._end(delivery, head, state, error)
 
     def _bury(self, delivery: Delivery, head: Headers | None, error: BaseException) -> Settlement:
         name = head.task if head is not None else "?"
         reason = f"{type(error).__name__}: {error!s:.500}"
         logger.error("Task %s[%s] is buried: %s", name, delivery.envelope.id, reason)
+        self._teller.unrunnable(delivery, name, error)
         record = self._record_of(delivery, head, FAILURE, error)
         return Settlement(delivery, Verdict.BURY, record=record, reason=reason)
 
@@ -451,6 +484,8 @@ class Execution:
         """
         conf, now = self._app.conf, self._app.clock.time()
         first = head.parked_at or now
+        if isinstance(error, NotRegistered):
+            self._teller.unrunnable(delivery, head.task, error)
         if now - first >= conf.task_unknown_patience:
             return self._bury(delivery, head, error)
         delay = min(LONGEST_PARK, conf.task_unknown_delay * 2.0**head.parked)
@@ -484,6 +519,7 @@ class Execution:
         name = head.task if head is not None else "?"
         logger.error("Task %s[%s]: %s", name, delivery.envelope.id, error)
         settlement = Settlement(delivery, decision.verdict, reason=decision.reason)
+        self._teller.lost(delivery, error, final=decision.state == FAILURE)
         if decision.state is not None:
             settlement.record = self._record_of(delivery, head, decision.state, error)
         return settlement

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from celeriac.client import signals
 from celeriac.client.app import Celeriac
 from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError, WireError
 from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
@@ -33,6 +34,7 @@ from celeriac.worker.keeper import Keeper
 from celeriac.worker.service import Part, Service
 from celeriac.worker.settler import Settler
 from celeriac.worker.shutdown import Shutdown
+from celeriac.worker.telling import Teller
 
 logger = logging.getLogger("celeriac.worker")
 
@@ -87,6 +89,9 @@ class Worker:
         app.import_modules()
         conf = app.conf
         self.hostname = hostname or f"celery@{socket.gethostname()}"
+        # Receivers change settings here, for this worker by its name: before any is read.
+        options = {"pool": pool, "concurrency": concurrency, "queues": queues, **accepted}
+        signals.celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options=options)
         self.pool_name = pool or conf.worker_pool
         self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
         self.queues = _selected(conf, queues, exclude_queues)
@@ -100,14 +105,14 @@ class Worker:
             if prefetch_multiplier is not None
             else conf.worker_prefetch_multiplier
         )
-        options: dict[str, Any] = {}
+        limited: dict[str, Any] = {}
         kind = find_pool(self.pool_name)
         if kind.traits.isolates:
-            options = {
+            limited = {
                 "max_tasks_per_child": max_tasks_per_child or conf.worker_max_tasks_per_child,
                 "max_memory_per_child": max_memory_per_child or conf.worker_max_memory_per_child,
             }
-        self.pool: Pool = kind(self.concurrency, **options)
+        self.pool: Pool = kind(self.concurrency, **limited)
         refuse_limits(app, self.pool.traits, self.limits)
         self.concurrency = self.pool.size()  # solo takes one at a time, whatever was asked for
         self.held = Held(self.concurrency, multiplier)
@@ -125,12 +130,17 @@ class Worker:
         self._fetcher: Fetcher | None = None
         self._consumer: Consumer | None = None
         self._execution: Execution | None = None
+        self._teller = Teller(app, self.hostname)
+        signals.worker_init.send(sender=self)
 
     # -- life -----------------------------------------------------------------------------------
 
     def start(self) -> int:
         """Run until stopped; return the exit status: 0, or 70 where a part of the worker died."""
         with self.shutdown.signals():
+            signals.celeryd_after_setup.send(
+                sender=self.hostname, instance=self, conf=self.app.conf
+            )
             try:
                 self._begin()
             except BaseException:
@@ -140,6 +150,7 @@ class Worker:
             self._say_ignored()
             self.ready.set()
             logger.info("%s ready.", self.hostname)
+            signals.worker_ready.send(sender=self)
             self.shutdown.wait()
             self.shutdown.run()
         return EX_SOFTWARE if self._failed else 0
@@ -148,8 +159,11 @@ class Worker:
 
     def _begin(self) -> None:
         app = self.app
+        if self.pool.traits.isolates:
+            # Once: every child is forked from the one process that is forked from this one now.
+            signals.worker_before_create_process.send(sender=self)
         # The pool first: a process pool forks, and must do so before there are threads.
-        self.pool.start(self._make_execution, self)
+        self.pool.start(self._make_run, self)
         broker = app.broker
         results: ResultBackend | None = app.results if app.keeps_results else None
         names = [queue.name for queue in self.queues]
@@ -171,6 +185,7 @@ class Worker:
             ended=settler.ended,
             crowded=lambda: settler.crowded,
             log_tasks=app.conf.worker_log_tasks,
+            received=self._teller.received,
             on_death=self._died,
         )
         keeper = Keeper(
@@ -193,6 +208,13 @@ class Worker:
         return Execution(
             self.app, frame, hostname=self.hostname, traits=self.pool.traits, limits=self.limits
         )
+
+    def _make_run(self, frame: TaskFrame) -> Execution:
+        """Return what runs tasks in a process or thread of the pool, which is told of it."""
+        execution = self._make_execution(frame)
+        if self.pool.traits.isolates or self.pool.traits.name == "solo":  # as in Celery
+            execution.process_begins()
+        return execution
 
     def stop(self, how: str = "warm") -> None:
         """Ask the worker to end: "warm" lets tasks finish until the deadline, "cold" does not."""
@@ -219,6 +241,7 @@ class Worker:
         keeper.join(5.0)
         if self._consumer is not None:
             self._consumer.close()
+        signals.worker_shutdown.send(sender=self)
         self.app.close()
 
     # -- what the pool says (ports.pool.Sink) ------------------------------------------------------

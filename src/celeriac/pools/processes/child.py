@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celeriac.kernel.errors import SoftTimeLimitExceeded
@@ -81,11 +81,14 @@ class _Child:
         self._noted: deque[Record] = deque()
         self._broken: list[tuple[int, str]] = []
         self._back: list[int] = []
+        self.ends: Callable[[int], None] | None = None
+        """Told of the end of this process, with its exit status."""
 
     def serve(self, make_run: MakeRun) -> None:
         """Run tasks until the parent closes the pipe, or this child has done enough."""
         frame = _Frame(self)
         run = make_run(frame)
+        self.ends = getattr(run, "process_ends", None)
         self.send(Report(ready=True))
         threading.Thread(target=self._courier, name="celeriac-courier", daemon=True).start()
         done = 0
@@ -255,15 +258,18 @@ def main(
     """Be a child; return the exit status."""
     multiprocessing.current_process().name = f"ForkPoolWorker-{slot.index + 1}"
     child = _Child(sock, slot, max_tasks, max_memory)
+    status = 0
     try:
         child.serve(make_run)
     except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else 1
+        status = leave.code if isinstance(leave.code, int) else 1
     except BaseException as error:
         child.send(Report(failure=traceback_text(error)))
-        return 1
+        status = 1
     finally:
+        if child.ends is not None:
+            child.ends(status)
         sys.stdout.flush()
         sys.stderr.flush()
         logging.shutdown()
-    return 0
+    return status
