@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from celeriac.client.signals import after_task_publish, before_task_publish
 from celeriac.kernel.errors import CeleryError
 from celeriac.kernel.message import Envelope
 from celeriac.kernel.redact import bounded_repr
-from celeriac.kernel.routing import Queue
 from celeriac.kernel.wire import Headers, celery_form, from_celery, unpack
 from celeriac.ports.registry import find_codec, find_compression
 
@@ -52,7 +52,7 @@ def before_publish(
         routing_key=head.routing_key or envelope.queue,
         headers=headers,
         properties=properties,
-        declare=[Queue.of(envelope.queue)],
+        declare=[_queue(envelope.queue)],
         retry_policy=policy,
     )
     made = from_celery(headers, properties, b"", queue=envelope.queue)
@@ -61,6 +61,12 @@ def before_publish(
     if headers.get("ignore_result") == bool(head.ignore_result):
         changed.ignore_result = head.ignore_result  # Celery's form does not tell None from False
     return replace(made, body=b""), changed, args, kwargs, embed
+
+
+def _queue(name: str) -> Any:
+    """Return what looks like kombu's queue, as far as receivers look."""
+    exchange = SimpleNamespace(name=name, type="direct")
+    return SimpleNamespace(name=name, exchange=exchange, routing_key=name)
 
 
 def after_publish(envelopes: Sequence[Envelope]) -> None:

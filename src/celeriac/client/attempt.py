@@ -186,7 +186,7 @@ class Attempt:
             if task_failure.receivers or task_retry.receivers:
                 self._signal_error(self.error)
         elif task_success.receivers:
-            task_success.send(sender=self.task, result=self.value)
+            task_success.send(sender=self.task, result=self.value, runtime=self.runtime)
         if task_postrun.receivers:
             self._signal_end()
         if self.error is not None:

@@ -227,7 +227,7 @@ after_task_publish = _signal("after_task_publish", "body headers exchange routin
 task_received = _signal("task_received", "request")
 task_prerun = _signal("task_prerun", "task_id task args kwargs")
 task_postrun = _signal("task_postrun", "task_id task args kwargs retval state")
-task_success = _signal("task_success", "result")
+task_success = _signal("task_success", "result runtime")
 task_failure = _signal("task_failure", "task_id exception args kwargs traceback einfo")
 task_retry = _signal("task_retry", "request reason einfo")
 task_revoked = _signal("task_revoked", "request terminated signum expired")
@@ -260,7 +260,8 @@ user_preload_options = _signal("user_preload_options", "app options")
 beat_init = _signal("beat_init")
 beat_embedded_init = _signal("beat_embedded_init")
 
-# -- pools that celeriac does not have: these can be connected to and are never sent ----------------
+# -- what celeriac does not have: these can be connected to and are never sent ----------------------
+task_sent = _signal("task_sent", "task_id task args kwargs eta taskset")
 eventlet_pool_started = _signal("eventlet_pool_started")
 eventlet_pool_preshutdown = _signal("eventlet_pool_preshutdown")
 eventlet_pool_postshutdown = _signal("eventlet_pool_postshutdown")
