@@ -1,8 +1,8 @@
-"""The signals of publishing: receivers see Celery's form of a message, and may change it in place.
+"""The signals and the event of publishing: receivers see Celery's form of a message, and may change it in place.
 
 Nothing here runs unless somebody is connected.
 
-Owns: before_publish, after_publish.  May import: kernel, ports, client.
+Owns: before_publish, after_publish, sent_event.  May import: kernel, ports, client.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from celeriac.client.signals import after_task_publish, before_task_publish
 from celeriac.kernel.errors import CeleryError
+from celeriac.kernel.events import event
 from celeriac.kernel.message import Envelope
 from celeriac.kernel.redact import bounded_repr
 from celeriac.kernel.wire import Headers, celery_form, from_celery, unpack
@@ -86,6 +87,32 @@ def after_publish(envelopes: Sequence[Envelope]) -> None:
             exchange=head.exchange,
             routing_key=head.routing_key or envelope.queue,
         )
+
+
+def sent_event(envelope: Envelope, at: float) -> bytes:
+    """Return the event that says that an envelope was sent."""
+    try:
+        head, payload = unpack(envelope.body)
+        args, kwargs, _ = _decoded(head, payload)
+        head.argsrepr = head.argsrepr or bounded_repr(args)
+        head.kwargsrepr = head.kwargsrepr or bounded_repr(kwargs)
+    except (CeleryError, TypeError, ValueError):
+        head = Headers("?", envelope.id)  # whoever runs it says what is wrong with it
+    headers, _ = celery_form(envelope, head)
+    fields = {
+        "uuid": head.id,
+        "name": head.task,
+        "args": head.argsrepr,
+        "kwargs": head.kwargsrepr,
+        "queue": envelope.queue,
+        "exchange": head.exchange,
+        "routing_key": head.routing_key or envelope.queue,
+        **{name: headers[name] for name in _ALIKE},
+    }
+    return event("task-sent", at, fields)
+
+
+_ALIKE = ("retries", "eta", "expires", "root_id", "parent_id")
 
 
 def _decoded(head: Headers, payload: bytes) -> Any:

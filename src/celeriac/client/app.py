@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from celeriac.client import current
+from celeriac.client.announce import sent_event
 from celeriac.client.compose import Plan, compose
 from celeriac.client.context import Context
 from celeriac.client.publisher import Batch, Collected, Publisher
@@ -142,6 +143,8 @@ class Celeriac:
         self._families: dict[str, Family] = {}
         self._stand_in: tuple[Family, Watcher | None] | None = None
         self.clock: Clock = SYSTEM_CLOCK
+        self.teller: Callable[[Sequence[bytes]], None] | None = None
+        """Takes this process's events where a worker is there to send them."""
         self._reset_runtime()
         if task_cls is not None:
             self.task_cls = task_cls
@@ -161,6 +164,7 @@ class Celeriac:
         self._executor: ThreadPoolExecutor | None = None
         self._broker: Broker | None = None
         self._results: ResultBackend | None = None
+        self._events: Any = None
 
     # -- settings -------------------------------------------------------------------------------
 
@@ -451,7 +455,11 @@ class Celeriac:
     def _make_publisher(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(lambda: self.broker, self.conf.broker_publish_timeout)
+                conf = self.conf
+                sent = self.tell_sent if conf.task_send_sent_event else None
+                self._publisher = Publisher(
+                    lambda: self.broker, conf.broker_publish_timeout, on_sent=sent
+                )
             return self._publisher
 
     def sent(self, envelope: Envelope, head: Headers, name: str, trail: bool) -> AsyncResult[Any]:
@@ -670,10 +678,15 @@ class Celeriac:
         """Let go of every connection; they are made again when they are needed."""
         with self._lock:
             families, self._families = self._families, {}
-            executor, sender = self._executor, self._sender
+            executor, sender, events = self._executor, self._sender, self._events
             self._reset_runtime()
         if sender is not None:
             sender.close()
+        if events is not None:
+            # Its last events still go out, through the connections that end below.
+            self._families = families
+            events.close()
+            self._families = {}
         for family in families.values():
             family.close()
         if executor is not None:
@@ -720,13 +733,35 @@ class Celeriac:
 
         return Control(self)
 
+    @property
+    def events(self) -> Any:
+        """Events of tasks and workers: `Receiver`, `State`, `default_dispatcher`."""
+        from celeriac.events.app import Events
+
+        with self._lock:
+            if self._events is None:
+                self._events = Events(self)
+            return self._events
+
+    def tell(self, batch: Sequence[bytes]) -> None:
+        """Send events soon, see `kernel.events`; through the worker where this is one."""
+        if self.teller is not None:
+            self.teller(batch)
+        else:
+            self.events.emitter.put(batch)
+
+    def tell_sent(self, envelopes: Sequence[Envelope]) -> None:
+        """Send an event for each envelope that was sent."""
+        self.tell([sent_event(envelope, self.clock.time()) for envelope in envelopes])
+
     def Worker(self, **options: Any) -> Any:  # noqa: N802 - Celery's name
         """Return a worker of this app; `start()` runs it."""
         from celeriac.control.inbox import Inbox
+        from celeriac.events.heart import Heart
         from celeriac.worker.worker import Worker
 
         remote = [Inbox] if self.conf.worker_enable_remote_control else []
-        return Worker(self, make_services=remote, **options)
+        return Worker(self, make_services=remote, make_heart=Heart, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Run `celeriac worker` with this app, e.g. `app.worker_main(["worker", "-l", "INFO"])`."""

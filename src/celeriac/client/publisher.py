@@ -33,11 +33,19 @@ class Publisher:
 
     :param broker: returns the open broker.
     :param deadline: seconds that one publish may take in all, with its retries.
+    :param on_sent: called with what was sent.
     """
 
-    def __init__(self, broker: Callable[[], Broker], deadline: float) -> None:
+    def __init__(
+        self,
+        broker: Callable[[], Broker],
+        deadline: float,
+        *,
+        on_sent: Callable[[Sequence[Envelope]], None] | None = None,
+    ) -> None:
         self._broker = broker
         self._deadline = deadline
+        self._on_sent = on_sent
 
     def publish(
         self, envelopes: Sequence[Envelope], policy: Mapping[str, Any] | None = None
@@ -66,6 +74,8 @@ class Publisher:
             self._retry(envelopes, policy, error)
         if after_task_publish.receivers:
             after_publish(envelopes)
+        if self._on_sent is not None:
+            self._on_sent(envelopes)
 
     def _retry(
         self, envelopes: Sequence[Envelope], policy: Mapping[str, Any], error: BrokerUnavailable

@@ -54,7 +54,6 @@ _OLD = {
     "task_retry_on_worker_lost": "CELERY_RETRY_ON_WORKER_LOST",
     "task_remote_tracebacks": "CELERY_REMOTE_TRACEBACKS",
     "task_repr_maxlevels": "CELERY_REPR_MAXLEVELS",
-    "task_send_sent_event": "CELERY_SEND_TASK_SENT_EVENT",
     "task_allow_error_cb_on_chord_header": "CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",
     "worker_agent": "CELERYD_AGENT",
     "worker_autoscaler": "CELERYD_AUTOSCALER",
@@ -76,7 +75,6 @@ _OLD = {
     "worker_disable_prefetch": "CELERYD_DISABLE_PREFETCH",
     "worker_redirect_stdouts": "CELERY_REDIRECT_STDOUTS",
     "worker_redirect_stdouts_level": "CELERY_REDIRECT_STDOUTS_LEVEL",
-    "worker_send_task_events": "CELERY_SEND_EVENTS",
     "worker_state_db": "CELERYD_STATE_DB",
     "worker_task_log_datefmt": "CELERYD_TASK_LOG_DATEFMT",
     "worker_timer": "CELERYD_TIMER",
@@ -111,6 +109,21 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "Time zone of naive datetimes, by name; UTC where it is not set.",
         ("CELERY_TIMEZONE",),
+    ),
+    # events
+    Setting(
+        "worker_send_task_events",
+        "bool",
+        False,
+        "Send events of tasks (`-E`); a worker's own are sent anyhow.",
+        ("CELERY_SEND_EVENTS", "CELERYD_SEND_EVENTS"),
+    ),
+    Setting(
+        "task_send_sent_event",
+        "bool",
+        False,
+        "Send an event for each task that is sent.",
+        ("CELERY_SEND_TASK_SENT_EVENT",),
     ),
     # broker
     Setting(
@@ -471,7 +484,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_ignored(
         _LATER,
-        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer security_cert_store security_certificate security_digest security_key security_key_password task_send_sent_event worker_send_task_events worker_celery_bus",
+        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer security_cert_store security_certificate security_digest security_key security_key_password worker_celery_bus",
     ),
     *_ignored(
         _DB,

@@ -49,6 +49,10 @@ class Sink(Protocol):
         """Pass on states that a running task reports."""
         ...
 
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Pass on events, see `kernel.events`."""
+        ...
+
 
 class TaskFrame(Protocol):
     """What a pool lends a running task."""
@@ -64,6 +68,10 @@ class TaskFrame(Protocol):
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Send states that the task reports on their way."""
+        ...
+
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Send events on their way; never waits."""
         ...
 
 

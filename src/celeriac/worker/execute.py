@@ -52,7 +52,7 @@ from celeriac.kernel.wire import Headers, pack, parse_time, task_name, unpack
 from celeriac.ports.codec import Codec
 from celeriac.ports.pool import PoolTraits, TaskFrame
 from celeriac.ports.registry import accept, find_codec, find_compression
-from celeriac.worker.telling import Teller
+from celeriac.worker.telling import OFF, Switch, Teller
 
 logger = logging.getLogger("celeriac.task")
 
@@ -72,6 +72,7 @@ class _Prepared:
         "policy",
         "soft",
         "task",
+        "tells",
         "track",
     )
 
@@ -85,6 +86,7 @@ class _Prepared:
         self.ignore = bool(task.setting("ignore_result"))
         self.keep_errors = bool(task.setting("store_errors_even_if_ignored"))
         self.track = bool(task.setting("track_started"))
+        self.tells = bool(task.send_events)
         self.check = task._check if task.typing else None
 
 
@@ -112,6 +114,7 @@ class Execution:
     :param frame: what the pool lends: limits, and a way for states of running tasks.
     :param traits: what the pool can do; a call that needs more is handed back.
     :param limits: the worker's own (hard, soft) time limits, seconds.
+    :param switch: whether events of tasks are wanted.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Execution:
         hostname: str,
         traits: PoolTraits,
         limits: tuple[float | None, float | None] = (None, None),
+        switch: Switch = OFF,
     ) -> None:
         conf = app.conf
         self._app = app
@@ -134,9 +138,11 @@ class Execution:
         self._acceptance = accept(conf.accept_content)
         self._codecs: dict[str, Codec] = {}
         self._loop = LoopThread()
-        self._teller = Teller(app, hostname)
+        self._teller = Teller(app, hostname, switch=switch, tell=frame.told)
+        self._switch = switch
         self._keeps = app.keeps_results
         self._log = conf.worker_log_tasks
+        self._tells_sent = conf.task_send_sent_event
         self._max_size = conf.task_max_decompressed_size
         self._asynchronous = {
             name for name, task in self._tasks.items() if inspect.iscoroutinefunction(task.run)
@@ -159,6 +165,7 @@ class Execution:
 
     def process_begins(self) -> None:
         """Tell the program that this process is one in which tasks run."""
+        self._app.teller = self._frame.told
         worker_process_init.send(sender=self._hostname)
 
     def process_ends(self, status: int) -> None:
@@ -202,6 +209,8 @@ class Execution:
         if prepared.track and self._keeps and not _ignored(prepared, head):
             meta = {"pid": os.getpid(), "hostname": self._hostname}
             self._frame.noted([make_record(self._app, request, STARTED, meta)])
+        if self._switch[0] and prepared.tells:
+            self._teller.begins(request)
         if prepared.limited or head.timelimit != (None, None):
             hard, soft = head.timelimit
             self._frame.limits(soft or prepared.soft, hard or prepared.hard)
@@ -284,8 +293,16 @@ class Execution:
         except Exception as error:
             self._teller.broke(job.delivery, error)
             raise
-        if settlement.publish and after_task_publish.receivers:
-            after_publish(settlement.publish)
+        if settlement.publish:
+            if after_task_publish.receivers:
+                after_publish(settlement.publish)
+            if self._tells_sent:
+                self._app.tell_sent(settlement.publish)
+        if self._switch[0] and job.prepared.tells:
+            attempt, limit = job.attempt, job.prepared.task.resultrepr_maxsize
+            self._teller.ended(
+                job.request, settlement, attempt.error, attempt.value, attempt.traceback, limit
+            )
         return settlement
 
     def _conclude(self, job: _Job) -> Settlement:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from celeriac.client import signals
 from celeriac.client.app import Celeriac
@@ -34,7 +34,7 @@ from celeriac.worker.keeper import Keeper
 from celeriac.worker.service import Part, Service
 from celeriac.worker.settler import Settler
 from celeriac.worker.shutdown import Shutdown
-from celeriac.worker.telling import Teller
+from celeriac.worker.telling import Teller, shared_switch
 
 logger = logging.getLogger("celeriac.worker")
 
@@ -42,14 +42,36 @@ EX_SOFTWARE = 70
 """Exit status of a worker that stopped because a part of it died (sysexits.h)."""
 
 
+class Heart(Part, Protocol):
+    """What sends this worker's events."""
+
+    def put(self, batch: Sequence[bytes]) -> None:
+        """Send these soon."""
+        ...
+
+    def beat(self) -> None:
+        """Send a heartbeat now."""
+        ...
+
+
 class NoFrame:
-    """The frame of the parent process, which runs no tasks."""
+    """The frame of the parent process, which runs no tasks.
+
+    :param tell: sends events.
+    """
+
+    def __init__(self, tell: Callable[[Sequence[bytes]], None]) -> None:
+        self._tell = tell
 
     def limits(self, soft: float | None, hard: float | None) -> None:
         """Do nothing: nothing runs here."""
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Do nothing: nothing runs here."""
+
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Send events."""
+        self._tell(batch)
 
 
 class Worker:
@@ -63,6 +85,10 @@ class Worker:
     :param max_memory_per_child: KiB after which a child process is replaced.
     :param time_limit: hard limit in seconds of tasks that have none; `soft_time_limit` likewise.
     :param purge: drop what waits in the queues before starting.
+    :param task_events: send events of tasks; `worker_send_task_events` where None.
+    :param without_heartbeat: send none of the worker's own events.
+    :param heartbeat_interval: seconds between two of them.
+    :param make_heart: makes what sends events.
     :param make_services: makes more services, given the worker (remote control).
     :raises ImproperlyConfigured: what was asked for cannot be done; the message says what to change.
     """
@@ -82,7 +108,11 @@ class Worker:
         soft_time_limit: float | None = None,
         prefetch_multiplier: int | None = None,
         purge: bool = False,
+        task_events: bool | None = None,
+        without_heartbeat: bool = False,
+        heartbeat_interval: float | None = None,
         make_services: Sequence[Callable[[Worker], Part]] = (),
+        make_heart: Callable[..., Heart] | None = None,
         **accepted: Any,
     ) -> None:
         self.app = app
@@ -130,7 +160,13 @@ class Worker:
         self._fetcher: Fetcher | None = None
         self._consumer: Consumer | None = None
         self._execution: Execution | None = None
-        self._teller = Teller(app, self.hostname)
+        self._switch = shared_switch()
+        self.sends_events = conf.worker_send_task_events if task_events is None else task_events
+        self._heart: Heart | None = None
+        if make_heart is not None:
+            beats = not without_heartbeat
+            self._heart = make_heart(self, beats=beats, frequency=heartbeat_interval)
+        self._teller = Teller(app, self.hostname, switch=self._switch, tell=self.told)
         signals.worker_init.send(sender=self)
 
     # -- life -----------------------------------------------------------------------------------
@@ -162,6 +198,7 @@ class Worker:
         if self.pool.traits.isolates:
             # Once: every child is forked from the one process that is forked from this one now.
             signals.worker_before_create_process.send(sender=self)
+        app.teller = self.told
         # The pool first: a process pool forks, and must do so before there are threads.
         self.pool.start(self._make_run, self)
         broker = app.broker
@@ -175,7 +212,7 @@ class Worker:
         consumer = broker.consume(names, owner=self.hostname, lease=lease)
         self._consumer = consumer
         self.held.on_suspect_done = consumer.wake
-        self._execution = self._make_execution(NoFrame())
+        self._execution = self._make_execution(NoFrame(self.told))
         settler = Settler(consumer, broker, results, self.held, on_death=self._died)
         fetcher = Fetcher(
             consumer,
@@ -193,6 +230,8 @@ class Worker:
         )
         self._settler, self._fetcher = settler, fetcher
         self._services = [keeper, settler, *(make(self) for make in self._make_services), fetcher]
+        if self._heart is not None:
+            self._heart.start()
         for service in self._services:
             service.start()
 
@@ -206,7 +245,12 @@ class Worker:
 
     def _make_execution(self, frame: TaskFrame) -> Execution:
         return Execution(
-            self.app, frame, hostname=self.hostname, traits=self.pool.traits, limits=self.limits
+            self.app,
+            frame,
+            hostname=self.hostname,
+            traits=self.pool.traits,
+            limits=self.limits,
+            switch=self._switch,
         )
 
     def _make_run(self, frame: TaskFrame) -> Execution:
@@ -242,6 +286,10 @@ class Worker:
         if self._consumer is not None:
             self._consumer.close()
         signals.worker_shutdown.send(sender=self)
+        if self._heart is not None:
+            self._heart.stop()
+            self._heart.join(5.0)
+        self.app.teller = None
         self.app.close()
 
     # -- what the pool says (ports.pool.Sink) ------------------------------------------------------
@@ -269,6 +317,31 @@ class Worker:
         """Take states of running tasks."""
         if self._settler is not None:
             self._settler.noted(batch)
+
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Take events, to be sent soon."""
+        if self._heart is not None:
+            self._heart.put(batch)
+
+    # -- events -----------------------------------------------------------------------------------
+
+    @property
+    def sends_events(self) -> bool:
+        """Whether events of tasks are sent; assignable at any time."""
+        return bool(self._switch[0])
+
+    @sends_events.setter
+    def sends_events(self, on: bool) -> None:
+        self._switch[0] = int(on)
+
+    def beat(self) -> None:
+        """Send a heartbeat now."""
+        if self._heart is not None:
+            self._heart.beat()
+
+    def figures(self) -> dict[str, Any]:
+        """Return what heartbeats say of the worker."""
+        return {"active": self.held.in_pool, "processed": self.held.total}
 
     # -- remote control ---------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ class Runner:
             return b"%d" % os.getpid()
         elif verb == b"note":
             self.frame.noted([Record(task_id, "PROGRESS", b"half")])
+        elif verb == b"tell":
+            self.frame.told([b"begun", b"done"])
         elif verb == b"raise":
             raise RuntimeError("out of the pool")
         elif verb == b"exit":
@@ -148,6 +150,7 @@ class Heard:
         self.back: list[Delivery] = []
         self.gone: list[tuple[Delivery, Exception]] = []
         self.notes: list[Record] = []
+        self.events: list[bytes] = []
 
     def ended(self, batch: Sequence[Settlement]) -> None:
         """Keep what ended."""
@@ -163,6 +166,11 @@ class Heard:
         """Keep what was lost."""
         with self._lock:
             self.gone.append((delivery, error))
+
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Keep events."""
+        with self._lock:
+            self.events += batch
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Keep the states."""
