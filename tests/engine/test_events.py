@@ -15,7 +15,7 @@ from celeriac.events.emitter import Emitter
 from celeriac.events.snapshot import Polaroid, evcam
 from celeriac.kernel.errors import BrokerUnavailable, Reject
 from celeriac.kernel.events import TASK_FIELDS, WORKER_FIELDS, event, read
-from celeriac.testing.eventually import eventually, in_thread
+from celeriac.testing.eventually import eventually
 from celeriac.testing.running import running_worker
 
 COMMON = {"hostname", "pid", "utcoffset", "clock", "timestamp", "type", "local_received"}
@@ -288,8 +288,12 @@ def test_a_camera(app: Celeriac, listener: Listener) -> None:
     def work() -> None: ...
 
     with running_worker(app, in_memory=False, task_events=True):
-        with in_thread(evcam, Camera, freq=0.05, app=app, stop=stop):
-            eventually(lambda: seen)
-            work.delay()
-            eventually(stop.is_set)
+        camera = threading.Thread(
+            target=evcam, args=(Camera,), kwargs={"freq": 0.05, "app": app, "stop": stop}
+        )
+        camera.start()
+        eventually(lambda: seen)
+        work.delay()
+        camera.join(10)
+        assert not camera.is_alive()
     assert any(tasks == 1 for _, tasks in seen)

@@ -53,9 +53,11 @@ class EventReceiver:
 
     def listen(self) -> Subscription:
         """Begin to listen; what is sent from now on will be captured."""
-        if self._heard is None:
-            self._heard = self.app.bus.subscribe([TOPIC])
-        return self._heard
+        heard = self._heard
+        if heard is None:
+            heard = self.app.bus.subscribe([TOPIC])
+            self._heard = heard
+        return heard
 
     def process(self, type: str, event: dict[str, Any]) -> None:  # noqa: A002 - Celery's name
         """Call the handler of an event."""

@@ -249,10 +249,9 @@ class Task:
             setattr(self, type_, timestamp)
         again = states.RETRY in (state, self.state)  # what is retried is received once more
         if not again and precedence(state) > precedence(self.state):
-            kept = self.merge_rules.get(state, ())
-            fields = {k: v for k, v in fields.items() if k in kept}
+            kept = self.merge_rules.get(state, tuple(_TAKEN - {"timestamp"}))
             for name, value in fields.items():
-                if getattr(self, name, None) is None:
+                if name in kept and getattr(self, name, None) is None:
                     setattr(self, name, value)
             return
         self.state, self.timestamp = state, timestamp

@@ -539,3 +539,11 @@ class PoolContract:
         eventually(lambda: len(heard.notes) >= len(batch))
         assert sorted(note.id for note in heard.notes) == ids(batch)
         assert {(note.state, note.body) for note in heard.notes} == {("PROGRESS", b"half")}
+
+    def test_events_are_passed_on(self, pool: Pool, heard: Heard) -> None:
+        """What a task tells arrives, each task's in the order in which it told it."""
+        batch = self.some("x", 5, b"tell")
+        pool.submit(batch)
+        heard.wait(batch)
+        eventually(lambda: len(heard.events) >= 2 * len(batch))
+        assert sorted(heard.events) == sorted([b"begun", b"done"] * len(batch))
