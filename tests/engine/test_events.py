@@ -145,16 +145,17 @@ def test_off_nothing_is_said_of_tasks_until_it_is_turned_on(
     def work() -> None: ...
 
     with running_worker(app, in_memory=False) as worker:
+        assert worker.events is not None
         first = work.delay()
         first.get(timeout=10)
-        worker.sends_events = True
+        worker.events.enabled = True
         second = work.delay()
         second.get(timeout=10)
         eventually(lambda: "task-succeeded" in listener.of(second.id))
-        worker.sends_events = False
+        worker.events.enabled = False
         third = work.delay()
         third.get(timeout=10)
-        worker.beat()
+        worker.events.heartbeat()
         eventually(lambda: "worker-heartbeat" in listener.kinds())
     assert listener.of(first.id) == listener.of(third.id) == []
 

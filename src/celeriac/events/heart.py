@@ -25,20 +25,31 @@ class Heart:
     """Sends the events of one worker and its tasks.
 
     :param worker: whose figures are sent.
+    :param switch: shared with the processes that run tasks: `switch[0]` is 1 while events of
+        tasks are wanted.
     :param beats: send the worker's own events; those of tasks are the tasks' concern.
     :param frequency: seconds between two heartbeats.
     """
 
     name = "events"
 
-    def __init__(self, worker: Any, *, beats: bool, frequency: float | None) -> None:
-        self._worker = worker
+    def __init__(self, worker: Any, switch: Any, *, beats: bool, frequency: float | None) -> None:
+        self._worker, self._switch = worker, switch
         self._beats = beats
         self._frequency = frequency or FREQUENCY
         self._emitter = Emitter(lambda: worker.app.bus, worker.hostname)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="celeriac-heart", daemon=True)
         self.put = self._emitter.put
+
+    @property
+    def enabled(self) -> bool:
+        """Whether events of tasks are sent; assignable while they run."""
+        return bool(self._switch[0])
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None:
+        self._switch[0] = int(on)
 
     @property
     def dropped(self) -> int:
@@ -65,7 +76,7 @@ class Heart:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Send a heartbeat now."""
         self._say("worker-heartbeat")
         if heartbeat_sent.receivers:
@@ -73,7 +84,7 @@ class Heart:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._frequency):
-            self.beat()
+            self.heartbeat()
 
     def _say(self, kind: str) -> None:
         from_worker: dict[str, Any] = self._worker.figures()

@@ -45,11 +45,14 @@ EX_SOFTWARE = 70
 class Heart(Part, Protocol):
     """What sends this worker's events."""
 
+    enabled: bool
+    """Whether events of tasks are sent; may be changed at any time."""
+
     def put(self, batch: Sequence[bytes]) -> None:
         """Send these soon."""
         ...
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Send a heartbeat now."""
         ...
 
@@ -161,11 +164,13 @@ class Worker:
         self._consumer: Consumer | None = None
         self._execution: Execution | None = None
         self._switch = shared_switch()
-        self.sends_events = conf.worker_send_task_events if task_events is None else task_events
-        self._heart: Heart | None = None
+        self.events: Heart | None = None
+        """What sends events; those of tasks while its `enabled` is true."""
         if make_heart is not None:
             beats = not without_heartbeat
-            self._heart = make_heart(self, beats=beats, frequency=heartbeat_interval)
+            self.events = make_heart(self, self._switch, beats=beats, frequency=heartbeat_interval)
+            wanted = conf.worker_send_task_events if task_events is None else task_events
+            self.events.enabled = wanted
         self._teller = Teller(app, self.hostname, switch=self._switch, tell=self.told)
         signals.worker_init.send(sender=self)
 
@@ -230,8 +235,8 @@ class Worker:
         )
         self._settler, self._fetcher = settler, fetcher
         self._services = [keeper, settler, *(make(self) for make in self._make_services), fetcher]
-        if self._heart is not None:
-            self._heart.start()
+        if self.events is not None:
+            self.events.start()
         for service in self._services:
             service.start()
 
@@ -286,9 +291,9 @@ class Worker:
         if self._consumer is not None:
             self._consumer.close()
         signals.worker_shutdown.send(sender=self)
-        if self._heart is not None:
-            self._heart.stop()
-            self._heart.join(5.0)
+        if self.events is not None:
+            self.events.stop()
+            self.events.join(5.0)
         self.app.teller = None
         self.app.close()
 
@@ -320,24 +325,8 @@ class Worker:
 
     def told(self, batch: Sequence[bytes]) -> None:
         """Take events, to be sent soon."""
-        if self._heart is not None:
-            self._heart.put(batch)
-
-    # -- events -----------------------------------------------------------------------------------
-
-    @property
-    def sends_events(self) -> bool:
-        """Whether events of tasks are sent; assignable at any time."""
-        return bool(self._switch[0])
-
-    @sends_events.setter
-    def sends_events(self, on: bool) -> None:
-        self._switch[0] = int(on)
-
-    def beat(self) -> None:
-        """Send a heartbeat now."""
-        if self._heart is not None:
-            self._heart.beat()
+        if self.events is not None:
+            self.events.put(batch)
 
     def figures(self) -> dict[str, Any]:
         """Return what heartbeats say of the worker."""
