@@ -31,6 +31,11 @@ COMPLAIN = 60.0
 """Seconds between two complaints about lost events."""
 
 
+def _hours_west() -> int:
+    west = time.altzone if time.localtime().tm_isdst > 0 else time.timezone
+    return west // 3600
+
+
 class Emitter:
     """Sends the events of one process.
 
@@ -41,7 +46,7 @@ class Emitter:
     def __init__(self, bus: Callable[[], Bus], hostname: str, *, size: int = SIZE) -> None:
         self._bus = bus
         self.hostname = hostname
-        self._start = prefix(hostname, os.getpid(), time.timezone // 3600)
+        self._start = prefix(hostname, os.getpid(), _hours_west())
         self._ring: deque[bytes] = deque(maxlen=size)
         self._size = size
         self._clock = 0

@@ -119,6 +119,12 @@ SETTINGS: tuple[Setting, ...] = (
         ("CELERY_SEND_EVENTS", "CELERYD_SEND_EVENTS"),
     ),
     Setting(
+        "worker_celery_bus",
+        "bool?",
+        None,
+        "Speak Celery's own form of events too, for its monitors; on where it is not set, on Redis.",
+    ),
+    Setting(
         "task_send_sent_event",
         "bool",
         False,
@@ -484,7 +490,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_ignored(
         _LATER,
-        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer security_cert_store security_certificate security_digest security_key security_key_password worker_celery_bus",
+        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer security_cert_store security_certificate security_digest security_key security_key_password",
     ),
     *_ignored(
         _DB,

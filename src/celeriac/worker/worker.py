@@ -45,8 +45,13 @@ EX_SOFTWARE = 70
 class Heart(Part, Protocol):
     """What sends this worker's events."""
 
-    enabled: bool
-    """Whether events of tasks are sent; may be changed at any time."""
+    @property
+    def enabled(self) -> bool:
+        """Whether events of tasks are sent; may be changed at any time."""
+        ...
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None: ...
 
     def put(self, batch: Sequence[bytes]) -> None:
         """Send these soon."""

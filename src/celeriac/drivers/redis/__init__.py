@@ -20,6 +20,7 @@ except ImportError as error:
 from celeriac.drivers.redis.address import parse
 from celeriac.drivers.redis.broker import RedisBroker
 from celeriac.drivers.redis.bus import RedisBus
+from celeriac.drivers.redis.celery_bus import CeleryEcho
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.results import RedisResults
@@ -34,7 +35,7 @@ class RedisFamily:
     :param options: Celery's `broker_transport_options` that mean something here
         (`global_keyprefix`, `master_name`, `sentinel_kwargs`, `socket_timeout`,
         `socket_connect_timeout`, `socket_keepalive`), and `replicas` (how many must have confirmed
-        a publish, default 0) and `allow_eviction` (default False).
+        a publish, default 0), `celery_bus` (speak to Celery's monitors, default True) and `allow_eviction` (default False).
     :raises ImproperlyConfigured: the URL or an option is wrong.
     """
 
@@ -49,7 +50,8 @@ class RedisFamily:
         evicts = bool(options.get("allow_eviction"))
         self._broker = RedisBroker(self.server, keys, replicas=replicas, evicts=evicts)
         self._results = RedisResults(self.server, keys, self._broker.caps)
-        self._bus = RedisBus(self.server, keys)
+        echo = CeleryEcho(self.server, before) if options.get("celery_bus", True) else None
+        self._bus = RedisBus(self.server, keys, echo=echo)
 
     def broker(self) -> RedisBroker:
         """Return the broker."""
