@@ -225,10 +225,14 @@ class CronTimes:
             if wall is None:
                 return None
             instant = wall - offset
-            change = first_change(zone, earliest, instant)
-            if change is None:
+            change = first_change(zone, earliest, min(instant, earliest + 2 * DAY))
+            if change is not None:
+                earliest = change
+            elif instant <= earliest + 2 * DAY:
                 return instant
-            earliest = change
+            else:
+                # No wall time before `wall` matches, whether clocks are changed meanwhile or not.
+                earliest = instant - 2 * DAY
 
     def _match(self, wall: int) -> int | None:
         """Return the first matching wall time that is not before `wall`."""
