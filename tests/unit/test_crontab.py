@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import pickle
 import warnings
 from typing import Any
@@ -213,7 +214,7 @@ def test_a_fixed_time_comes_once_a_day(data: Any, zone: str) -> None:
         assert following is not None and following > at
         at = following
         days.append(dt.datetime.fromtimestamp(at, ZoneInfo(zone)).date())
-    assert all(b - a == dt.timedelta(days=1) for a, b in zip(days, days[1:], strict=False))
+    assert all(b - a == dt.timedelta(days=1) for a, b in itertools.pairwise(days))
 
 
 @pytest.mark.parametrize(
