@@ -50,6 +50,7 @@ DOORS = {
     ("celeriac.client.app", "Celeriac.control"): ("celeriac.control",),
     ("celeriac.client.app", "Celeriac.events"): ("celeriac.events",),
     ("celeriac.client.app", "Celeriac.Beat"): ("celeriac.beat",),
+    ("celeriac.client.app", "Celeriac.schedules"): ("celeriac.beat",),
 }
 OPTIONAL = frozenset(
     "backports brotli cloudpickle compression django hiredis kombu opentelemetry pika psutil psycopg "

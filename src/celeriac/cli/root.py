@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "worker": ("celeriac.cli.worker:worker", "Start a worker."),
+    "beat": ("celeriac.cli.beat:beat", "Send periodic tasks."),
+    "schedule": ("celeriac.cli.schedule:schedule", "Look at the schedule, and change it."),
     "call": ("celeriac.cli.calls:call", "Send a task by its name."),
     "result": ("celeriac.cli.calls:result", "Show the result of a task."),
     "status": ("celeriac.cli.inspect:status", "Show the workers that answer."),

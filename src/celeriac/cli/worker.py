@@ -20,7 +20,6 @@ from celeriac.cli.session import Command, Session, pass_session, say
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOT_YET = {
-    "beat": "-B/--beat is not there yet: periodic tasks come with `celeriac beat`",
     "autoscale": "--autoscale is not there yet: give a fixed number with -c",
     "detach": (
         "-D/--detach is not offered: run the worker under systemd, supervisor or a container,"
@@ -158,7 +157,7 @@ def _ignored(*names: str, **options: Any) -> Callable[[F], F]:
 @click.option("--heartbeat-interval", type=click.FloatRange(0.1), metavar="SECONDS", help="2 s.")
 @click.option("--pidfile", metavar="FILE", help="Refuse to start where its process is alive.")
 @click.option("--reload", "reload_", is_flag=True, help="Restart when the code changes.")
-@click.option("-B", "--beat", is_flag=True, hidden=True, expose_value=False, callback=_refuse)
+@click.option("-B", "--beat", is_flag=True, help="Send periodic tasks too.")
 @click.option("--autoscale", hidden=True, expose_value=False, callback=_refuse)
 @click.option("-D", "--detach", is_flag=True, hidden=True, expose_value=False, callback=_refuse)
 @_ignored("-O", "--optimization")

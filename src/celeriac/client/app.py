@@ -40,6 +40,7 @@ from celeriac.client.task import AsyncTask, Task, arguments_checker
 from celeriac.client.transport import driver_options, with_redis_parts
 from celeriac.client.watcher import Watcher
 from celeriac.kernel import config as configuration
+from celeriac.kernel import schedules as schedule_kinds
 from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
 from celeriac.kernel.config import Config
 from celeriac.kernel.errors import (
@@ -392,6 +393,37 @@ class Celeriac:
         for task in self.tasks.values():
             self._annotate(task)
 
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Any = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
+    ) -> str:
+        """Add an entry to `beat_schedule`; return its name.
+
+        :param schedule: seconds, a timedelta, or a schedule such as `crontab(hour=4)`.
+        :param sig: the signature of a task.
+        :param name: of the entry; what the signature looks like where None.
+        :param opts: `misfire`, `grace` and `timezone` of the entry; others are the message's.
+        """
+        sig = sig if isinstance(sig, Signature) else self.signature(sig)
+        named = ("misfire", "grace", "timezone")
+        parts: dict[str, Any] = {key: opts.pop(key) for key in named if key in opts}
+        name = name or repr(sig)
+        entry: dict[str, Any] = {
+            "schedule": schedule,
+            "task": sig.task,
+            "args": tuple(args) or tuple(sig.args or ()),
+            "kwargs": dict(kwargs or sig.kwargs or {}),
+            "options": {**(sig.options or {}), **opts},
+            **parts,
+        }
+        self.conf.beat_schedule[name] = entry
+        return name
+
     # -- sending --------------------------------------------------------------------------------
 
     @property
@@ -484,6 +516,16 @@ class Celeriac:
         conf = self.conf
         policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
         return Batch(self._publisher or self._make_publisher(), policy)
+
+    def collected(self) -> Collected:
+        """Collect what is sent in a `with` block, and send none of it."""
+        return Collected(self._publisher or self._make_publisher())
+
+    def send_envelopes(self, envelopes: Sequence[Envelope]) -> None:
+        """Send envelopes, with the retries that the settings ask for."""
+        conf = self.conf
+        policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
+        (self._publisher or self._make_publisher()).send(envelopes, policy)
 
     def signature(
         self, task: Any, args: Any = None, kwargs: Any = None, **options: Any
@@ -754,14 +796,32 @@ class Celeriac:
         """Send an event for each envelope that was sent."""
         self.tell([sent_event(envelope, self.clock.time()) for envelope in envelopes])
 
-    def Worker(self, **options: Any) -> Any:  # noqa: N802 - Celery's name
-        """Return a worker of this app; `start()` runs it."""
+    @property
+    def schedules(self) -> Any:
+        """The entries of the schedule: look at them and change them while beat runs."""
+        from celeriac.beat.schedules import Schedules
+
+        return Schedules(self)
+
+    def Beat(self, **options: Any) -> Any:  # noqa: N802 - Celery's name
+        """Return a beat of this app; `start()` runs it in a thread, `run()` until it is stopped."""
+        from celeriac.beat.service import Beat
+
+        return Beat(self, **options)
+
+    def Worker(self, *, beat: bool = False, **options: Any) -> Any:  # noqa: N802 - Celery's name
+        """Return a worker of this app; `start()` runs it.
+
+        :param beat: run a beat in it.
+        """
         from celeriac.control.inbox import Inbox
         from celeriac.events.heart import Heart
         from celeriac.worker.worker import Worker
 
-        remote = [Inbox] if self.conf.worker_enable_remote_control else []
-        return Worker(self, make_services=remote, make_heart=Heart, **options)
+        made: list[Any] = [Inbox] if self.conf.worker_enable_remote_control else []
+        if beat:
+            made.append(lambda worker: self.Beat(on_death=lambda _: worker.stop("cold")))
+        return Worker(self, make_services=made, make_heart=Heart, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Run `celeriac worker` with this app, e.g. `app.worker_main(["worker", "-l", "INFO"])`."""
@@ -938,3 +998,4 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 current.set_app_factory(Celeriac)
+schedule_kinds.default_app[:] = [current.get_current_app]

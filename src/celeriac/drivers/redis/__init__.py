@@ -24,6 +24,7 @@ from celeriac.drivers.redis.celery_bus import CeleryEcho
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.results import RedisResults
+from celeriac.drivers.redis.schedules import RedisSchedules
 
 del redis
 
@@ -52,6 +53,7 @@ class RedisFamily:
         self._results = RedisResults(self.server, keys, self._broker.caps)
         echo = CeleryEcho(self.server, before) if options.get("celery_bus", True) else None
         self._bus = RedisBus(self.server, keys, echo=echo)
+        self._schedules = RedisSchedules(self.server, keys, self._broker)
 
     def broker(self) -> RedisBroker:
         """Return the broker."""
@@ -64,6 +66,10 @@ class RedisFamily:
     def bus(self) -> RedisBus:
         """Return the bus."""
         return self._bus
+
+    def schedules(self) -> RedisSchedules:
+        """Return the store of schedules."""
+        return self._schedules
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""

@@ -14,6 +14,7 @@ from celeriac.drivers.sqlite.broker import SQLiteBroker
 from celeriac.drivers.sqlite.bus import SQLiteBus
 from celeriac.drivers.sqlite.db import Database
 from celeriac.drivers.sqlite.results import SQLiteResults
+from celeriac.drivers.sqlite.schedules import SQLiteSchedules
 from celeriac.kernel.errors import ImproperlyConfigured
 
 OPTIONS = frozenset({"synchronous", "busy", "reserve"})
@@ -42,6 +43,7 @@ class SQLiteFamily:
         self._broker = SQLiteBroker(self._db, name)
         self._results = SQLiteResults(self._db, name, self._broker.caps)
         self._bus = SQLiteBus(self._db)
+        self._schedules = SQLiteSchedules(self._db, self._broker.ring)
 
     def broker(self) -> SQLiteBroker:
         """Return the broker."""
@@ -54,6 +56,10 @@ class SQLiteFamily:
     def bus(self) -> SQLiteBus:
         """Return the bus."""
         return self._bus
+
+    def schedules(self) -> SQLiteSchedules:
+        """Return the store of schedules."""
+        return self._schedules
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""
