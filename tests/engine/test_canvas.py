@@ -230,10 +230,11 @@ def test_add_to_chord(app: Celeriac, kit: TaskKit, t: Tasks) -> None:
     def more(self: Any) -> str:
         assert self.request.chord
         self.add_to_chord(t.add.s(20, 1))
+        self.add_to_chord(t.add.s(1, 1) | t.add.s(1))
         return "more"
 
     result = chord([more.s(), t.add.s(1, 1)], t.show.s()).delay()
-    assert result.get() == [["more", 2, 21]]
+    assert result.get() == [["more", 2, 21, 3]]
     with pytest.raises(ValueError, match="no chord"):
         t.add.add_to_chord(t.add.s(1))
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -121,6 +122,10 @@ def examine(session: Session) -> Findings:
         from celeriac.cli.sqlite_health import check_file
 
         yield from _guarded("file", lambda: check_file(app))
+    from celeriac.cli.redis_health import check_server, servers
+
+    for url in servers(app):
+        yield from _guarded("redis", partial(check_server, app, url))
     yield from _guarded("queues", lambda: check_queues(app))
     yield from _guarded("workers", lambda: check_workers(app))
     yield from _guarded("promise", lambda: promise(app))

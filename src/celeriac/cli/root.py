@@ -28,6 +28,8 @@ COMMANDS = {
     "call": ("celeriac.cli.calls:call", "Send a task by its name."),
     "result": ("celeriac.cli.calls:result", "Show the result of a task."),
     "status": ("celeriac.cli.inspect:status", "Show the workers that answer."),
+    "top": ("celeriac.cli.top:top", "Watch workers, queues, rates and running tasks."),
+    "events": ("celeriac.cli.events:events", "Print events, or take snapshots of the fleet."),
     "list": ("celeriac.cli.queues:list_", "List the queues, what they hold, and the tasks."),
     "purge": ("celeriac.cli.queues:purge", "Drop what waits in the queues."),
     "buried": ("celeriac.cli.queues:buried", "Look after tasks that could not be run."),

@@ -27,14 +27,18 @@ from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from celeriac.client import current, eager_canvas, workflow
+from celeriac.client.announce import sent_event
 from celeriac.client.builtins import BUILT_IN
 from celeriac.client.compose import Plan, compose
 from celeriac.client.endings import end_withdrawn
 from celeriac.client.groups import GroupResult
-from celeriac.client.publisher import Batch, Publisher
+from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
 from celeriac.client.result import AsyncResult
+from celeriac.client.sender import Sender
+from celeriac.client.signals import import_modules
 from celeriac.client.task import AsyncTask, Task, arguments_checker
+from celeriac.client.transport import driver_options, with_redis_parts
 from celeriac.client.watcher import Watcher
 from celeriac.kernel import config as configuration
 from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
@@ -138,6 +142,8 @@ class Celeriac:
         self._families: dict[str, Family] = {}
         self._stand_in: tuple[Family, Watcher | None] | None = None
         self.clock: Clock = SYSTEM_CLOCK
+        self.teller: Callable[[Sequence[bytes]], None] | None = None
+        """Takes this process's events where a worker is there to send them."""
         self._reset_runtime()
         if task_cls is not None:
             self.task_cls = task_cls
@@ -150,12 +156,14 @@ class Celeriac:
 
     def _reset_runtime(self) -> None:
         self._publisher: Publisher | None = None
+        self._sender: Sender | None = None
         self._watcher: Watcher | None = None
         self._router: tuple[int, Router] | None = None
         self._plans: dict[str, Plan] = {}
         self._executor: ThreadPoolExecutor | None = None
         self._broker: Broker | None = None
         self._results: ResultBackend | None = None
+        self._events: Any = None
 
     # -- settings -------------------------------------------------------------------------------
 
@@ -373,6 +381,9 @@ class Celeriac:
             return
         self._imported = True
         conf = self.conf
+        for _, answer in import_modules.send(sender=self):
+            if isinstance(answer, Exception):
+                raise answer  # what is not imported would be missed much later, and elsewhere
         for name in (*conf.imports, *conf.include):
             importlib.import_module(name)
         for packages, related_name in self._autodiscover:
@@ -443,7 +454,11 @@ class Celeriac:
     def _make_publisher(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(lambda: self.broker, self.conf.broker_publish_timeout)
+                conf = self.conf
+                sent = self.tell_sent if conf.task_send_sent_event else None
+                self._publisher = Publisher(
+                    lambda: self.broker, conf.broker_publish_timeout, on_sent=sent
+                )
             return self._publisher
 
     def sent(self, envelope: Envelope, head: Headers, name: str, trail: bool) -> AsyncResult[Any]:
@@ -573,7 +588,7 @@ class Celeriac:
             return self.broker_url
         if url in ("disabled", "disabled://"):
             return None
-        return url
+        return None if url is None else with_redis_parts(self.conf, url)
 
     @property
     def default_file(self) -> Path:
@@ -588,7 +603,12 @@ class Celeriac:
         with self._lock:
             family = self._families.get(url)
             if family is None:
-                options = self.conf.broker_transport_options
+                options = driver_options(
+                    self.conf,
+                    url,
+                    broker=url == self.broker_url,
+                    results=url == self.backend_url,
+                )
                 family = self._families[url] = open_family(url, options)
             return family
 
@@ -667,6 +687,25 @@ class Celeriac:
             self.close()
             self._stand_in, self.clock = former
 
+    async def send_with(self, call: Callable[[], S]) -> S:
+        """Await the sending of what `call` publishes; return what it returns.
+
+        `call` must not block.  What other coroutines send meanwhile goes in the same round trip.
+        """
+        with self._lock:
+            publisher = self._publisher or self._make_publisher()
+            if self._sender is None:
+                conf = self.conf
+                policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
+                self._sender = Sender(publisher, policy)
+            sender = self._sender
+        collected = Collected(publisher)
+        with collected:
+            made = call()
+        if collected.envelopes:
+            await sender.send(collected.envelopes)
+        return made
+
     async def in_thread(self, function: Callable[..., S], *args: Any, **kwargs: Any) -> S:
         """Await a function that may block, in a thread, with this context's variables."""
         with self._lock:
@@ -681,8 +720,15 @@ class Celeriac:
         """Let go of every connection; they are made again when they are needed."""
         with self._lock:
             families, self._families = self._families, {}
-            executor = self._executor
+            executor, sender, events = self._executor, self._sender, self._events
             self._reset_runtime()
+        if sender is not None:
+            sender.close()
+        if events is not None:
+            # Its last events still go out, through the connections that end below.
+            self._families = families
+            events.close()
+            self._families = {}
         for family in families.values():
             family.close()
         if executor is not None:
@@ -729,13 +775,35 @@ class Celeriac:
 
         return Control(self)
 
+    @property
+    def events(self) -> Any:
+        """Events of tasks and workers: `Receiver`, `State`, `default_dispatcher`."""
+        from celeriac.events.app import Events
+
+        with self._lock:
+            if self._events is None:
+                self._events = Events(self)
+            return self._events
+
+    def tell(self, batch: Sequence[bytes]) -> None:
+        """Send events soon, see `kernel.events`; through the worker where this is one."""
+        if self.teller is not None:
+            self.teller(batch)
+        else:
+            self.events.emitter.put(batch)
+
+    def tell_sent(self, envelopes: Sequence[Envelope]) -> None:
+        """Send an event for each envelope that was sent."""
+        self.tell([sent_event(envelope, self.clock.time()) for envelope in envelopes])
+
     def Worker(self, **options: Any) -> Any:  # noqa: N802 - Celery's name
         """Return a worker of this app; `start()` runs it."""
         from celeriac.control.inbox import Inbox
+        from celeriac.events.heart import Heart
         from celeriac.worker.worker import Worker
 
         remote = [Inbox] if self.conf.worker_enable_remote_control else []
-        return Worker(self, make_services=remote, **options)
+        return Worker(self, make_services=remote, make_heart=Heart, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Run `celeriac worker` with this app, e.g. `app.worker_main(["worker", "-l", "INFO"])`."""

@@ -25,6 +25,7 @@ from celeriac.kernel.errors import (
     Replaced,
     Retry,
 )
+from celeriac.kernel.events import event
 from celeriac.kernel.lifecycle import Policy
 from celeriac.kernel.maps import chunks, xmap, xstarmap
 from celeriac.kernel.signature import Signature, maybe_signature
@@ -158,6 +159,11 @@ class Task(Generic[P, R]):
         """The result store of the task's app."""
         return self.app.backend
 
+    @property
+    def signal_key(self) -> str:
+        """What signals tell it apart by as a sender: its name, whichever app it is bound to."""
+        return self.name
+
     def setting(self, name: str) -> Any:
         """Return an attribute of the task, or the setting that stands in for it where it is None."""
         value = getattr(self, name)
@@ -208,8 +214,16 @@ class Task(Generic[P, R]):
     async def aapply_async(
         self, args: Any = None, kwargs: Any = None, **options: Any
     ) -> AsyncResult[R]:
-        """As `apply_async`, without blocking the event loop."""
-        return await self.app.in_thread(self.apply_async, args, kwargs, **options)
+        """As `apply_async`, without blocking the event loop.
+
+        What many coroutines send at a time goes to the broker together.
+        """
+        app = self.app
+        own = type(self).apply_async is Task.apply_async
+        if app.conf.task_always_eager or not own or "retry_policy" in options:
+            # It runs the task here, or does who knows what: not on the loop.
+            return await app.in_thread(self.apply_async, args, kwargs, **options)
+        return await app.send_with(lambda: self.apply_async(args, kwargs, **options))
 
     def apply_async(
         self,
@@ -413,6 +427,20 @@ class Task(Generic[P, R]):
         else:
             self.app.store([record])
 
+    def send_event(
+        self,
+        type_: str,
+        retry: bool = True,
+        retry_policy: Any = None,
+        **fields: Any,
+    ) -> None:
+        """Send an event about the task that runs, e.g. `self.send_event("task-progress", done=3)`.
+
+        :param retry: accepted, as `retry_policy` is: events are sent in the background.
+        """
+        app = self.app
+        app.tell([event(type_, app.clock.time(), {"uuid": self.request.id, **fields})])
+
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802
         """Return the result of a task id."""
         return self.app.AsyncResult(task_id)
@@ -420,10 +448,8 @@ class Task(Generic[P, R]):
     def replace(self, sig: Any) -> Any:
         """Run `sig` in this task's place: it gets the id, the links and all that follows.
 
-        Ends the run; `return self.replace(...)` says so to a reader.
-
         :raises Replaced: always, an `Ignore`; a task that runs in place returns the result instead.
-        :raises ImproperlyConfigured: `sig` is empty, or is a part of a chord already.
+        :raises ImproperlyConfigured: `sig` is empty, or a part of a chord.
         """
         sig = maybe_signature(sig, app=self._app)
         if "chord" in sig.options:
@@ -431,7 +457,7 @@ class Task(Generic[P, R]):
                 "the signature that replaces a task must not be a part of a chord"
             )
         if sig.subtask_type == "chain" and not sig.tasks:
-            raise ImproperlyConfigured("a task cannot be replaced by an empty chain")
+            raise ImproperlyConfigured("an empty chain cannot replace a task")
         return self.on_replace(sig)
 
     def on_replace(self, sig: Any) -> Any:
@@ -445,8 +471,7 @@ class Task(Generic[P, R]):
         """Add `sig` to the header of the chord that waits for this task; send it.
 
         :param lazy: return it instead, for `delay()`.
-        :raises ValueError: no chord waits for this task.
-        :raises CapabilityMissing: the result store cannot do it.
+        :raises ValueError: no chord waits for it.
         """
         slot = self.request.head.slot
         if slot is None:
@@ -454,8 +479,7 @@ class Task(Generic[P, R]):
         results = self.app.results
         if not isinstance(results, GrowingGroups):
             raise CapabilityMissing(f"{results.name} cannot add a task to a chord that has begun")
-        index = results.grow_group(slot[0], 1)
-        if index < 0:
+        if (index := results.grow_group(slot[0], 1)) < 0:
             raise ValueError("the chord that waited for this task has ended")
         sig = maybe_signature(sig, app=self._app)
         sig.set(chord={"group": slot[0], "index": index}, group_id=slot[0], group_index=index)

@@ -294,7 +294,9 @@ def send_canvas(
         emission._root = steps[0]["options"]["task_id"]
     if any(step["subtask_type"] == "chord" for step in steps):
         app.results  # noqa: B018 - a chord is refused here and now where no results are kept
-    emit(steps, emission, args, kwargs)
+    waits = {**sig["options"], **options}.get("chord")
+    slot = (waits["group"], waits["index"]) if waits and "group" in waits else None
+    emit(steps, emission, args, kwargs, slot=slot)
     emission.flush()
     if sig["subtask_type"] == "chain":
         cast("Any", sig)._sent = (steps, args, kwargs)

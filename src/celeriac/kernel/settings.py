@@ -54,7 +54,6 @@ _OLD = {
     "task_retry_on_worker_lost": "CELERY_RETRY_ON_WORKER_LOST",
     "task_remote_tracebacks": "CELERY_REMOTE_TRACEBACKS",
     "task_repr_maxlevels": "CELERY_REPR_MAXLEVELS",
-    "task_send_sent_event": "CELERY_SEND_TASK_SENT_EVENT",
     "worker_agent": "CELERYD_AGENT",
     "worker_autoscaler": "CELERYD_AUTOSCALER",
     "worker_cancel_long_running_tasks_on_connection_loss": "CELERYD_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS",
@@ -75,7 +74,6 @@ _OLD = {
     "worker_disable_prefetch": "CELERYD_DISABLE_PREFETCH",
     "worker_redirect_stdouts": "CELERY_REDIRECT_STDOUTS",
     "worker_redirect_stdouts_level": "CELERY_REDIRECT_STDOUTS_LEVEL",
-    "worker_send_task_events": "CELERY_SEND_EVENTS",
     "worker_state_db": "CELERYD_STATE_DB",
     "worker_task_log_datefmt": "CELERYD_TASK_LOG_DATEFMT",
     "worker_timer": "CELERYD_TIMER",
@@ -110,6 +108,27 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "Time zone of naive datetimes, by name; UTC where it is not set.",
         ("CELERY_TIMEZONE",),
+    ),
+    # events
+    Setting(
+        "worker_send_task_events",
+        "bool",
+        False,
+        "Send events of tasks (`-E`); a worker's own are sent anyhow.",
+        ("CELERY_SEND_EVENTS", "CELERYD_SEND_EVENTS"),
+    ),
+    Setting(
+        "worker_celery_bus",
+        "bool?",
+        None,
+        "Speak Celery's own form of events too, for its monitors; on where it is not set, on Redis.",
+    ),
+    Setting(
+        "task_send_sent_event",
+        "bool",
+        False,
+        "Send an event for each task that is sent.",
+        ("CELERY_SEND_TASK_SENT_EVENT",),
     ),
     # broker
     Setting(
@@ -436,10 +455,40 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "worker_shutdown_timeout", "float", 25.0, "Seconds that tasks have to finish after SIGTERM."
     ),
+    # redis
+    Setting(
+        "broker_use_ssl",
+        "any?",
+        None,
+        "TLS to the broker: True, or a dictionary of ssl_cert_reqs, ssl_ca_certs, ssl_certfile, ssl_keyfile.",
+        ("BROKER_USE_SSL",),
+    ),
+    Setting(
+        "broker_connection_timeout",
+        "float",
+        4.0,
+        "Seconds that connecting to the broker may take.",
+        ("BROKER_CONNECTION_TIMEOUT",),
+    ),
+    Setting(
+        "redis_backend_use_ssl",
+        "any?",
+        None,
+        "TLS to results on Redis, as broker_use_ssl.",
+        ("CELERY_REDIS_BACKEND_USE_SSL",),
+    ),
+    Setting("redis_host", "str?", None, "Redis for results, where result_backend is redis://."),
+    Setting("redis_port", "int?", None, "Its port; 6379."),
+    Setting("redis_db", "int?", None, "Its database; 0."),
+    Setting("redis_username", "str?", None, "Who logs in there."),
+    Setting("redis_password", "str?", None, "And with what."),
+    Setting("redis_socket_timeout", "float", 5.0, "Seconds that one command to it may take."),
+    Setting("redis_socket_connect_timeout", "float", 4.0, "Seconds that connecting may take."),
+    Setting("redis_socket_keepalive", "bool", True, "TCP keepalive on connections to it."),
     # accepted
     *_ignored(
         _HUB,
-        "broker_channel_error_retry broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup broker_connection_timeout broker_failover_strategy broker_heartbeat broker_heartbeat_checkrate broker_host broker_login_method broker_native_delayed_delivery_queue_type broker_password broker_pool_acquire_timeout broker_pool_limit broker_port broker_read_url broker_transport broker_use_ssl broker_user broker_vhost broker_write_url worker_agent worker_autoscaler worker_consumer worker_pool_putlocks worker_pool_restarts worker_pool_start_method worker_proc_alive_timeout worker_timer worker_timer_precision worker_lost_wait worker_state_db worker_detect_quorum_queues worker_enable_prefetch_count_reduction worker_eta_task_limit worker_disable_prefetch worker_disable_rate_limits worker_direct task_protocol task_queue_max_priority task_default_delivery_mode task_default_exchange_type task_default_queue_type task_create_missing_queue_type task_create_missing_queue_exchange_type task_repr_maxlevels result_cache_max result_chord_join_timeout result_chord_retry_interval result_chord_expires result_compression result_exchange result_exchange_type result_persistent result_failure_expires result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries result_backend_max_sleep_between_retries_ms cache_backend cache_backend_options",
+        "redis_max_connections redis_retry_on_timeout broker_channel_error_retry broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup broker_failover_strategy broker_heartbeat broker_heartbeat_checkrate broker_host broker_login_method broker_native_delayed_delivery_queue_type broker_password broker_pool_acquire_timeout broker_pool_limit broker_port broker_read_url broker_transport broker_user broker_vhost broker_write_url worker_agent worker_autoscaler worker_consumer worker_pool_putlocks worker_pool_restarts worker_pool_start_method worker_proc_alive_timeout worker_timer worker_timer_precision worker_lost_wait worker_state_db worker_detect_quorum_queues worker_enable_prefetch_count_reduction worker_eta_task_limit worker_disable_prefetch worker_disable_rate_limits worker_direct task_protocol task_queue_max_priority task_default_delivery_mode task_default_exchange_type task_default_queue_type task_create_missing_queue_type task_create_missing_queue_exchange_type task_repr_maxlevels result_cache_max result_chord_join_timeout result_chord_retry_interval result_chord_expires result_compression result_exchange result_exchange_type result_persistent result_failure_expires result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries result_backend_max_sleep_between_retries_ms cache_backend cache_backend_options",
     ),
     *_ignored(
         _SELF,
@@ -447,7 +496,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_ignored(
         _LATER,
-        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer redis_backend_use_ssl redis_db redis_host redis_max_connections redis_password redis_port redis_retry_on_timeout redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username security_cert_store security_certificate security_digest security_key security_key_password task_send_sent_event worker_send_task_events worker_celery_bus",
+        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer security_cert_store security_certificate security_digest security_key security_key_password",
     ),
     *_ignored(
         _DB,

@@ -68,7 +68,7 @@ class AsyncioPool:
 
     def submit(self, batch: Sequence[Delivery]) -> None:
         """Take deliveries."""
-        if self._stopping:
+        if self._is_stopping():
             self._sink.returned(batch)
             return
         coroutines = [delivery for delivery in batch if self._run.is_async(delivery)]
@@ -77,13 +77,17 @@ class AsyncioPool:
             self._threads.submit([delivery for delivery in batch if id(delivery) not in own])
         if coroutines:
             with self._lock:
-                refused = self._stopping
+                # It may have begun to stop since the first look.
+                refused = self._is_stopping()
                 if not refused:
                     self._waiting.extend(coroutines)
             if refused:
                 self._sink.returned(coroutines)
             else:
                 self._loop.call_soon_threadsafe(self._fill)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
 
     def _fill(self) -> None:
         """Begin what there is room for; on the loop."""

@@ -50,6 +50,9 @@ class Family(Protocol):
 _DRIVERS = {
     "memory": "celeriac.drivers.memory:MemoryFamily",
     "sqlite": "celeriac.drivers.sqlite:SQLiteFamily",
+    **dict.fromkeys(
+        ("redis", "rediss", "sentinel", "valkey", "valkeys"), "celeriac.drivers.redis:RedisFamily"
+    ),
 }
 _POOLS = {
     "prefork": "celeriac.pools.processes:ProcessPool",

@@ -89,7 +89,11 @@ class Keeper(Service):
         except BrokerUnavailable as error:
             logger.warning("the leases of %d tasks were not extended: %s", len(held), error)
             return False
+        # Those that have ended meanwhile were settled, not lost.
+        still = {id(delivery) for delivery in self._held.all()} if lost else ()
         for delivery in lost:
+            if id(delivery) not in still:
+                continue
             logger.warning("the lease of task %s was lost", delivery.envelope.id)
             self._held.settled([delivery])
             self._pool.cancel(delivery.envelope.id, hard=False)

@@ -22,6 +22,7 @@ class Prepared:
         "policy",
         "soft",
         "task",
+        "tells",
         "track",
     )
 
@@ -35,4 +36,5 @@ class Prepared:
         self.ignore = bool(task.setting("ignore_result"))
         self.keep_errors = bool(task.setting("store_errors_even_if_ignored"))
         self.track = bool(task.setting("track_started"))
+        self.tells = bool(task.send_events)
         self.check = task._check if task.typing else None

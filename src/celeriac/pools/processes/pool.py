@@ -405,6 +405,8 @@ class ProcessPool:
             child.ready, self._failures = True, 0
         if report.noted:
             self._sink.noted(report.noted)
+        if report.told:
+            self._sink.told(report.told)
         if report.ended:
             settlements = []
             runtime = 0.0

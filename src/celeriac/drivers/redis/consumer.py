@@ -1,0 +1,264 @@
+"""One worker's hold on some queues: what it has is one hash on the server, its lease one score.
+
+Owns: RedisConsumer.  Thread rule: see `ports.broker`.  May import: kernel, ports, drivers.redis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from celeriac.drivers.redis.bell import Bell
+from celeriac.drivers.redis.connection import Server
+from celeriac.drivers.redis.keys import Keys
+from celeriac.drivers.redis.message import burial_head, lane, pack, unpack
+from celeriac.drivers.redis.records import part_fields, record_fields
+from celeriac.drivers.redis.script import CLAIM, EXTEND, GIVE_BACK, REFETCH, SETTLE
+from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
+from celeriac.kernel.message import Delivery, Settlement, Verdict
+
+logger = logging.getLogger("celeriac.redis")
+
+_LETTERS = {
+    Verdict.ACK: "A",
+    Verdict.RETRY: "A",  # the new attempt is a follow-up of the same id
+    Verdict.RELEASE: "L",
+    Verdict.LOST: "X",
+    Verdict.BURY: "B",
+}
+MOST = 10_000
+"""Messages in one claim."""
+TOKEN = 16
+"""Characters of a token."""
+
+
+class RedisConsumer:
+    """One worker's hold.
+
+    :param owner: the worker's name, which people see in the keys.
+    """
+
+    def __init__(
+        self, server: Server, keys: Keys, queues: Sequence[str], *, owner: str, lease: float
+    ) -> None:
+        self._server, self._keys, self._lease = server, keys, lease
+        # Another one for each consumer: a worker of the same name must not take over its leases.
+        self._holder = f"{owner}/{secrets.token_hex(6)}"
+        self._bell = Bell(server)
+        self._wanted = self._queues = tuple(queues)
+        self._bell.listen(self._bells())
+        self._closed = False
+        self._unsure = ""
+        """The token of a claim whose reply was lost."""
+        self._maybe: set[str] = set()
+        """Tokens and ids of settlements whose reply was lost."""
+        self._ending: set[tuple[str, str]] = set()
+        """Tokens and ids that are being settled now."""
+        self._strays: frozenset[tuple[str, str]] = frozenset()
+        """Tokens and ids that this holder had, and nobody knew of, at the last renewal."""
+        self._due = 0.0
+        """`time.monotonic()` at which something becomes due."""
+        self._suspects = 0
+        """Suspects that the last claim, which found nothing, would have taken."""
+        self._woken = False
+
+    def _bells(self) -> list[str]:
+        return [self._keys.bells + queue for queue in self._queues]
+
+    def watch(self, queues: Sequence[str]) -> None:
+        """Consume these queues from the next claim on."""
+        self._wanted = tuple(queues)
+        self.wake()
+
+    def wake(self) -> None:
+        """End a waiting claim."""
+        self._woken = True
+        self._bell.wake()
+
+    # -- claiming -------------------------------------------------------------------------------
+
+    def claim(self, limit: int, *, wait: float, suspects: int = 1) -> Sequence[Delivery]:
+        """Take envelopes under this holder's lease."""
+        ends = time.monotonic() + wait
+        while True:
+            if self._wanted is not self._queues:
+                self._queues = self._wanted
+                self._bell.listen(self._bells())
+            if limit <= 0 or not self._queues:
+                return ()
+            if self._should_look(suspects):
+                batch = self._take(min(limit, MOST), suspects)
+                if batch:
+                    return batch
+                self._suspects = suspects
+            left = ends - time.monotonic()
+            if left <= 0 or self._closed or self._woken:
+                self._woken = False
+                return ()
+            self._bell.ask()
+            left = min(left, max(0.0, self._due - time.monotonic()))
+            if self._bell.wait(left)[1]:
+                self._woken = True
+
+    def _should_look(self, suspects: int) -> bool:
+        """Whether something may have come since the last look, which found nothing."""
+        bell = self._bell
+        if bell.asked and not self._unsure:
+            rang, woken = bell.wait(0)
+            self._woken = self._woken or woken
+            if not rang:
+                return time.monotonic() >= self._due or suspects > self._suspects
+        return True
+
+    def _take(self, limit: int, suspects: int) -> list[Delivery]:
+        until = time.monotonic() + self._lease
+        if self._unsure:
+            token, script = self._unsure, REFETCH
+            args: tuple[Any, ...] = (token,)
+        else:
+            token, script = secrets.token_hex(TOKEN // 2), CLAIM
+            queues = self._queues
+            if len(queues) > 1:
+                # The next one is asked first the next time: none starves behind a busy one.
+                self._queues = self._wanted = queues = (*queues[1:], queues[0])
+            args = (token, limit, suspects, int(self._lease * 1000), *queues)
+        self._unsure = token
+        try:
+            flat = self._server.run(
+                script, self._keys.messages, (self._keys.prefix, self._holder, *args)
+            )
+        except BrokerRejected as error:
+            # A password that was changed, a right that was taken away: it may be mended while the
+            # worker is there, and a worker that goes away would not see it.
+            raise BrokerUnavailable(str(error)) from error
+        self._unsure = ""
+        due = flat[0]
+        self._due = float("inf")
+        if due:
+            self._due = time.monotonic() + max(0.0, float(due) - time.time())
+        batch = [
+            Delivery(unpack(flat[i], flat[i + 1]), token, until, int(flat[i + 2]) + 1)
+            for i in range(1, len(flat), 3)
+        ]
+        if len(batch) > 1 and len(self._queues) + suspects > 1:
+            batch.sort(key=_urgency)
+        return batch
+
+    # -- settling -------------------------------------------------------------------------------
+
+    def settle(self, batch: Sequence[Settlement]) -> Sequence[Delivery]:
+        """End deliveries, each with its records, part and follow-ups, in one script."""
+        if not batch:
+            return ()
+        now = time.time()
+        args: list[Any] = [self._keys.prefix, self._holder]
+        for settlement in batch:
+            self._add(args, settlement, now)
+        names = {(str(s.delivery.receipt), s.delivery.envelope.id) for s in batch}
+        self._ending = names
+        try:
+            stale = self._server.run(SETTLE, self._keys.messages, args)
+        except BrokerUnavailable:
+            # It may have been done: when it is tried again, what is not ours then was settled now.
+            self._maybe |= {task_id + token for token, task_id in names}
+            raise
+        finally:
+            self._ending = set()
+        lost = [batch[position].delivery for position in stale]
+        if self._maybe:
+            lost = [d for d in lost if f"{d.envelope.id}{d.receipt}" not in self._maybe]
+            self._maybe -= {task_id + token for token, task_id in names}
+        return lost
+
+    def _add(self, args: list[Any], settlement: Settlement, now: float) -> None:
+        delivery, record, part = settlement.delivery, settlement.record, settlement.part
+        follow_ups = settlement.publish
+        if settlement.verdict is Verdict.RETRY:
+            follow_ups = (settlement.again or delivery.envelope, *follow_ups)
+        extra: str | bytes = ""
+        if settlement.verdict is Verdict.BURY:
+            extra = burial_head(delivery.handed_out, now, settlement.reason)
+        args += (
+            _LETTERS[settlement.verdict],
+            delivery.envelope.id,
+            delivery.receipt,
+            extra,
+            0 if record is None else 1,
+            0 if part is None else 1,
+            len(follow_ups),
+        )
+        if record is not None:
+            args += record_fields(record, self._keys)
+        if part is not None:
+            args += part_fields(part)
+        for envelope in follow_ups:
+            due = envelope.not_before
+            args += (
+                envelope.id,
+                lane(envelope.priority, envelope.queue),
+                f"{due:.6f}" if due else "",
+                pack(envelope, now),
+            )
+
+    # -- the lease ------------------------------------------------------------------------------
+
+    def extend(self, held: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
+        """Renew this holder's one lease, and look which deliveries are still its own."""
+        ending = self._ending
+        args: list[Any] = [self._keys.prefix, self._holder, int(lease * 1000)]
+        for delivery in held:
+            args += (delivery.envelope.id, delivery.receipt)
+        until = time.monotonic() + lease
+        count, *positions = self._server.run(EXTEND, self._keys.messages, args)
+        stale = set(positions)
+        # What is just being settled is gone on the server before the settler knows of it.
+        ending = ending | self._ending
+        lost = []
+        for position, delivery in enumerate(held):
+            if position not in stale:
+                delivery.lease_until = until
+            elif (str(delivery.receipt), delivery.envelope.id) not in ending:
+                lost.append(delivery)
+        strays = count > len(held) - len(stale)
+        self._strays = self._look_for_strays(held) if strays else frozenset()
+        return lost
+
+    def _look_for_strays(self, held: Sequence[Delivery]) -> frozenset[tuple[str, str]]:
+        """Give back what this holder has and nobody here knows of; return what may be such.
+
+        A refused settlement leaves one: its lease would be renewed for ever.  What is just on its
+        way to the worker, or being settled, looks the same, but not twice.
+        """
+        key = f"{self._keys.prefix}h:{self._holder}"
+        flat = self._server.call("HGETALL", key)
+        there = {
+            (mark[:TOKEN].decode(), task_id.decode())
+            for task_id, mark in zip(flat[::2], flat[1::2], strict=True)
+        }
+        there -= {(str(delivery.receipt), delivery.envelope.id) for delivery in held}
+        lost = [one for one in there & self._strays if one not in self._ending]
+        if lost:
+            args: list[Any] = [self._keys.prefix, self._holder]
+            for token, task_id in lost:
+                args += ("X", task_id, token, "", 0, 0, 0)
+            self._server.run(SETTLE, self._keys.messages, args)
+            logger.warning("%d tasks that were held for nobody were given back", len(lost))
+        return frozenset(there.difference(lost))
+
+    def close(self) -> None:
+        """Give up the hold; where the server is away, the end of the lease does it."""
+        if self._closed:
+            return
+        self._closed = True
+        self.wake()
+        with contextlib.suppress(BrokerUnavailable, BrokerRejected):
+            self._server.run(GIVE_BACK, self._keys.messages, (self._keys.prefix, self._holder))
+        self._bell.close()
+
+
+def _urgency(delivery: Delivery) -> int:
+    return -delivery.envelope.priority

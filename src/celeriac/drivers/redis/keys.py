@@ -1,0 +1,43 @@
+"""Names of keys.  All of celeriac's own share one hash tag, so that a script may touch any of them.
+
+    {celeriac}:m            hash   id -> message (see message.py)
+    {celeriac}:r:<p>:<q>    list   ready ids of priority p in queue q
+    {celeriac}:s:<q>        zset   ready ids that have lost a worker
+    {celeriac}:d:<q>        zset   delayed ids, after the digit of their priority, by due time
+    {celeriac}:h:<holder>   hash   id -> token and queue: what one worker holds
+    {celeriac}:l            zset   holder -> end of its lease, ms by the server's clock
+    {celeriac}:n            hash   id -> workers lost, where there are any
+    {celeriac}:z            hash   lane -> withdrawn ids that are still in its list
+    {celeriac}:x, :xm, :xs  zset, hash, counter: the buried, in their order
+    {celeriac}:w:<q>        list   tokens that wake sleepers
+    {celeriac}:t            hash   last upkeep
+    {celeriac}:queues       set    every queue there ever was
+    {celeriac}:dq           set    queues with delayed messages
+    {celeriac}:g:<id>, :p:<id>     hashes: a group and its filled slots
+    {celeriac}:f:<id>       string what a record does not say itself
+    celery-task-meta-<id>   string Celery's result; in a cluster, with the hash tag before it
+
+Owns: Keys.  May import: the standard library.
+"""
+
+from __future__ import annotations
+
+
+class Keys:
+    """The keys of one namespace.
+
+    :param before: `global_keyprefix`.
+    :param store: the name of the database.
+    :param cluster: whether results must be in the slot of the queues.
+    """
+
+    def __init__(self, before: str, store: str, *, cluster: bool) -> None:
+        self.before = before
+        self.prefix = f"{before}{{celeriac}}:"
+        self.messages = (f"{self.prefix}m",)
+        self.queues = f"{self.prefix}queues"
+        self.leases = f"{self.prefix}l"
+        self.bells = f"{self.prefix}w:"
+        self.result = f"{before}{'{celeriac}' if cluster else ''}celery-task-meta-"
+        self.topic = f"{before}celeriac.bus."
+        self.store = f"{store}:{before}" if before else store

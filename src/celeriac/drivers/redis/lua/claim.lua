@@ -1,0 +1,87 @@
+-- ARGV: P, holder, token, limit, suspects, lease (ms), queues...
+-- Returns the next due time ('' where none), then (id, value, losses) each.
+local holder, token = ARGV[2], ARGV[3]
+local limit, suspects, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local now = seconds()
+local found, marks = { '' }, {}
+
+local function take(id, value, losses, queue)
+  found[#found + 1] = id
+  found[#found + 1] = value
+  found[#found + 1] = losses
+  marks[#marks + 1] = id
+  marks[#marks + 1] = token .. queue
+  limit = limit - 1
+end
+
+for i = 7, #ARGV do
+  promote(ARGV[i], now, 500)
+end
+
+-- First, or they would wait behind any backlog for ever.
+for i = 7, #ARGV do
+  local most = math.min(limit, suspects)
+  if most > 0 then
+    local popped = redis.call('ZPOPMIN', P .. 's:' .. ARGV[i], most)
+    for n = 1, #popped, 2 do
+      local value = redis.call('HGET', M, popped[n])
+      if value and not is_tombstone(value) then
+        suspects = suspects - 1
+        take(popped[n], value, redis.call('HGET', P .. 'n', popped[n]) or '0', ARGV[i])
+      end
+    end
+  end
+end
+
+for priority = 9, 0, -1 do
+  for i = 7, #ARGV do
+    local key = P .. 'r:' .. priority .. ':' .. ARGV[i]
+    while limit > 0 do
+      local asked = math.min(limit, 1000)
+      local ids = redis.call('LPOP', key, asked)
+      if not ids then
+        break
+      end
+      local values = redis.call('HMGET', M, unpack(ids))
+      for n, id in ipairs(ids) do
+        local value = values[n]
+        if value then
+          if is_tombstone(value) then
+            bury_tombstone(id, value)
+          else
+            take(id, value, '0', ARGV[i])
+          end
+        end
+      end
+      if #ids < asked then
+        break
+      end
+    end
+  end
+  if limit == 0 then
+    break
+  end
+end
+
+for first = 1, #marks, 2000 do
+  redis.call('HSET', P .. 'h:' .. holder, unpack(marks, first, math.min(first + 1999, #marks)))
+end
+if #marks > 0 then
+  redis.call('ZADD', P .. 'l', 'GT', math.floor(tonumber(now) * 1000) + lease, holder)
+end
+
+if limit == 0 then
+  -- There may be more than this worker took: others may help.
+  for i = 7, #ARGV do
+    ring(ARGV[i], 1)
+  end
+else
+  for i = 7, #ARGV do
+    redis.call('DEL', P .. 'w:' .. ARGV[i])
+    local head = redis.call('ZRANGE', P .. 'd:' .. ARGV[i], 0, 0, 'WITHSCORES')
+    if head[2] and (found[1] == '' or tonumber(head[2]) < tonumber(found[1])) then
+      found[1] = head[2]
+    end
+  end
+end
+return found

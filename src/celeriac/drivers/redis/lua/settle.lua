@@ -1,0 +1,84 @@
+-- ARGV: P, holder, then for each delivery: verdict, id, token, extra (verdict's own, see below),
+-- records, parts, follow-ups (counts), then those records, parts and follow-ups.
+--   A done.  R replaced: extra counts the one (id, lane, due, value) that comes first among the
+--   follow-ups.  L released, X lost: nothing.  B buried: extra is the head of the burial.
+-- Returns the positions (from 0) of the deliveries that were not the holder's any more.
+local H = P .. 'h:' .. ARGV[2]
+local stale, released, groups = {}, {}, {}
+local position, i = 0, 3
+while i <= #ARGV do
+  local verdict, id, token, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local records, parts = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5])
+  local follow = tonumber(ARGV[i + 6])
+  local at = i + 7
+  local after = at + records * 8 + parts * 4 + follow * 4
+  local mark = redis.call('HGET', H, id)
+  if mark and string.sub(mark, 1, #token) == token then
+    -- A removal first: Redis lets a script that has begun to write go on when memory is full.
+    redis.call('HDEL', H, id)
+    if verdict == 'A' or verdict == 'R' then
+      redis.call('HDEL', M, id)
+      redis.call('HDEL', P .. 'n', id)
+    elseif verdict == 'L' then
+      released[#released + 1] = id
+    elseif verdict == 'X' then
+      lose(id)
+    elseif verdict == 'B' then
+      local value = redis.call('HGET', M, id)
+      redis.call('HDEL', M, id)
+      redis.call('HDEL', P .. 'n', id)
+      redis.call('HSET', P .. 'xm', id, extra .. (value or ''))
+      redis.call('ZADD', P .. 'x', redis.call('INCR', P .. 'xs'), id)
+    end
+    for n = 0, records - 1 do
+      record(at + n * 8)
+    end
+    at = at + records * 8
+    for n = 0, parts - 1 do
+      fill(at + n * 4)
+      groups[ARGV[at + n * 4]] = true
+    end
+    if follow > 0 then
+      put(at + parts * 4, follow)
+    end
+  else
+    stale[#stale + 1] = position
+  end
+  i = after
+  position = position + 1
+end
+
+for n = #released, 1, -1 do
+  local id = released[n]
+  local value = redis.call('HGET', M, id)
+  if value then
+    if redis.call('HEXISTS', P .. 'n', id) == 1 then
+      suspect(id, value)
+    else
+      local lane = lane_of(value)
+      push('LPUSH', lane, { id })
+      ring(queue_of(lane), 1)
+    end
+  end
+end
+
+for group in pairs(groups) do
+  local packed = ready(group)
+  if packed then
+    local lane = lane_of(string.sub(packed, 3 + string.byte(packed, 1) * 256 + string.byte(packed, 2)))
+    local size = string.byte(packed, 1) * 256 + string.byte(packed, 2)
+    local due = struct.unpack('>d', string.sub(packed, size + 6, size + 13))
+    redis.call('HSET', P .. 'g:' .. group, 'sent', 1)
+    local first = #ARGV + 1
+    ARGV[first] = string.sub(packed, 3, 2 + size)
+    ARGV[first + 1] = lane
+    ARGV[first + 2] = due > 0 and string.format('%.6f', due) or ''
+    ARGV[first + 3] = string.sub(packed, size + 3)
+    put(first, 1)
+  end
+end
+
+if redis.call('EXISTS', H) == 0 then
+  redis.call('ZREM', P .. 'l', ARGV[2])
+end
+return stale

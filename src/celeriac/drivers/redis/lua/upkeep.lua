@@ -1,0 +1,38 @@
+-- ARGV: P, least pause, gap, grace (ms), who asks.
+-- Returns how many holders were given up; -1 where somebody else has just looked.
+local now = math.floor(tonumber(seconds()) * 1000)
+local tick, grace, by = unpack(redis.call('HMGET', P .. 't', 'tick', 'grace', 'by'))
+local passed = tick and now - tonumber(tick)
+if passed and passed >= 0 and passed < tonumber(ARGV[2]) then
+  return by == ARGV[5] and 0 or -1
+end
+grace = tonumber(grace or 0)
+if passed and (passed < 0 or passed > tonumber(ARGV[3])) then
+  -- The server was away, or nobody was there: who lives must have time to renew.
+  grace = now + tonumber(ARGV[4])
+end
+redis.call('HSET', P .. 't', 'tick', now, 'grace', grace, 'by', ARGV[5])
+
+local given_up = 0
+if now >= grace then
+  for _, holder in ipairs(redis.call('ZRANGEBYSCORE', P .. 'l', '-inf', now, 'LIMIT', 0, 20)) do
+    local ids = redis.call('HKEYS', P .. 'h:' .. holder)
+    redis.call('DEL', P .. 'h:' .. holder)
+    redis.call('ZREM', P .. 'l', holder)
+    for _, id in ipairs(ids) do
+      lose(id)
+    end
+    given_up = given_up + 1
+  end
+end
+local due = string.format('%.3f', now / 1000)
+for _, queue in ipairs(redis.call('SMEMBERS', P .. 'dq')) do
+  local count = promote(queue, due, 500)
+  if redis.call('EXISTS', P .. 'd:' .. queue) == 0 then
+    redis.call('SREM', P .. 'dq', queue)
+  end
+  if count > 0 then
+    ring(queue, count)
+  end
+end
+return given_up
