@@ -245,3 +245,27 @@ def test_a_whole_worker_with_split_stores(step: str, how: str) -> None:
         assert sorted(after) == list(range(40))
         eventually(lambda: broker.count(["celery"])["celery"].held == 0)
     assert broker.buried(limit=10) == []
+
+
+def test_a_refused_part_fills_its_slot_all_the_same(stores: Stores) -> None:
+    body = Envelope("body", "later", b"")
+    stores.results.open_group(Group("g", 1, body, body))
+    stores.broker.publish([Envelope("part", "q", b"")])
+    [delivery] = stores.consumer.claim(1, wait=1.0)
+    stores.held.claimed([delivery])
+    record = Record("part", "SUCCESS", b"x" * 10)
+    real = stores.results._results.store
+
+    def store(records: Any) -> None:
+        if any(one.body for one in records):
+            raise BrokerRejected("too large, as the test wants it")
+        real(records)
+
+    stores.results._results.store = store  # type: ignore[method-assign]
+    stores.settler.start()
+    settled = Settlement(delivery, Verdict.ACK, record=record, part=Part("g", 0, record))
+    stores.settler.ended([settled])
+    eventually(lambda: not stores.held.all())
+    [filled] = stores.results.parts("g")
+    assert (filled.state, filled.body) == ("FAILURE", None)
+    assert [one.id for one in stores.broker.peek("later", limit=9)] == ["body"]

@@ -18,7 +18,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from celeriac.kernel.errors import BrokerRejected
 from celeriac.kernel.message import Delivery, Envelope, Group, Part, Record, Settlement, Verdict
-from celeriac.ports.broker import Broker
+from celeriac.ports.broker import Broker, TakesBack
 from celeriac.ports.results import ResultBackend
 from celeriac.testing.contract.broker_bench import BrokerBench, MakeConsumer, ack, ids, task
 from celeriac.testing.contract.broker_model import BrokerMachine
@@ -512,6 +512,18 @@ class BrokerContract(BrokerBench):
         broker.publish([task("ready")])
         assert ids(consumer.claim(9, wait=0)) == ["stays", "ready"]
         assert list(consumer.settle(ack(held))) == []
+
+    def test_take_back(self, broker: Broker, consume: MakeConsumer) -> None:
+        """Take back, where the broker can."""
+        if not isinstance(broker, TakesBack):
+            pytest.skip("it does not hand over what it withdraws")
+        consumer = consume()
+        broker.publish([task("held"), task("ready"), task("late", delay=1000)])
+        self.one(consumer)
+        taken = {envelope.id: envelope for envelope in broker.take_back(["held", "ready", "late"])}
+        assert set(taken) == {"ready", "late"}
+        assert taken["ready"] == task("ready")
+        assert list(broker.take_back(["ready"])) == []
 
     def test_purge(self, broker: Broker, consume: MakeConsumer) -> None:
         """Purge."""

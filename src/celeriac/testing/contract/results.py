@@ -14,7 +14,7 @@ import pytest
 
 from celeriac.kernel.message import Envelope, Group, Part, Record
 from celeriac.ports.registry import Family
-from celeriac.ports.results import ResultBackend, Watch
+from celeriac.ports.results import GrowingGroups, ResultBackend, Watch
 from celeriac.testing.eventually import eventually, in_thread, quickest
 
 FINAL = ("SUCCESS", "FAILURE", "REVOKED")
@@ -291,6 +291,19 @@ class ResultsContract:
         assert list(results.close_parts([part("g", 0, state)])) == []
         (ready,) = results.close_parts([part("g", 1)])
         assert ready.envelope == group().on_error
+
+    def test_a_group_grows(self, results: ResultBackend) -> None:
+        """A group grows, where the store can."""
+        if not isinstance(results, GrowingGroups):
+            pytest.skip("its groups do not grow")
+        results.open_group(group(size=1))
+        assert results.grow_group("g", 2) == 1
+        assert results.grow_group("g", 1) == 3
+        assert list(results.close_parts([part("g", n) for n in range(3)])) == []
+        assert [one.group for one in results.close_parts([part("g", 3)])] == ["g"]
+        results.mark_sent(["g"])
+        assert results.grow_group("g", 1) == -1
+        assert results.grow_group("unknown", 1) == -1
 
     def test_a_second_open_does_nothing(self, results: ResultBackend) -> None:
         """A second open does nothing."""
