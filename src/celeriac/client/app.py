@@ -520,12 +520,6 @@ class Celeriac:
         """Collect what is sent in a `with` block, and send none of it."""
         return Collected(self._publisher or self._make_publisher())
 
-    def send_envelopes(self, envelopes: Sequence[Envelope]) -> None:
-        """Send envelopes, with the retries that the settings ask for."""
-        conf = self.conf
-        policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
-        (self._publisher or self._make_publisher()).send(envelopes, policy)
-
     def signature(
         self, task: Any, args: Any = None, kwargs: Any = None, **options: Any
     ) -> Signature:
