@@ -41,7 +41,7 @@ def _declare(package: Any, errors: Any, app: Any, notes: str) -> SimpleNamespace
     def task(fun: Any = None, **options: Any) -> Any:
         if fun is None:
             return lambda fun: task(fun, **options)
-        made = app.task(name=f"c.{fun.__name__}", **options)(fun)
+        made = app.task(name=f"c.{fun.__name__}", shared=False, **options)(fun)
         setattr(tasks, fun.__name__, made)
         return made
 

@@ -207,6 +207,7 @@ def open_side(name: str, folder: Path) -> Iterator[Side]:
 
             stack.enter_context(running_worker(side.app, concurrency=4))
         stack.callback(side.app.close)
+        side.app.set_current()
         yield side
 
 

@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:celery"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:task_allow_error_cb:PendingDeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Results are not stored in backend:RuntimeWarning"),
 ]
 
