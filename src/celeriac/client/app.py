@@ -29,6 +29,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 from celeriac.client import current
 from celeriac.client.compose import Plan, compose
 from celeriac.client.context import Context
+from celeriac.client.groups import GroupResult, ResultSet
 from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
 from celeriac.client.records import make_record
@@ -485,6 +486,16 @@ class Celeriac:
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802
         """Return the result of a task id."""
         return AsyncResult(task_id, app=self, **kwargs)
+
+    @functools.cached_property
+    def GroupResult(self) -> type[GroupResult]:  # noqa: N802
+        """The class of groups' results, for this app: `app.GroupResult.restore(id)`."""
+        return type("GroupResult", (GroupResult,), {"_app": self})
+
+    @functools.cached_property
+    def ResultSet(self) -> type[ResultSet]:  # noqa: N802
+        """The class of sets of results, for this app."""
+        return type("ResultSet", (ResultSet,), {"_app": self})
 
     def revoke(self, ids: Sequence[str], *, terminate: bool = False) -> None:
         """Keep tasks from running: those that wait are taken back and become REVOKED.

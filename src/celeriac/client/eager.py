@@ -52,6 +52,8 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class EagerResult(AsyncResult[R], Generic[R]):
     """The result of a task that was run in place."""
 
+    _stored = False
+
     def __init__(
         self,
         id: str,  # noqa: A002 - Celery's name
