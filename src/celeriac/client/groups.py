@@ -87,9 +87,10 @@ class ResultSet:
     @property
     def app(self) -> Celeriac:
         """The app whose store is asked."""
-        if self._app is None:
-            self._app = self.results[0].app if self.results else get_current_app()
-        return self._app
+        app = self._app
+        if app is None:
+            app = self._app = self.results[0].app if self.results else get_current_app()
+        return app
 
     @app.setter
     def app(self, app: Celeriac) -> None:
