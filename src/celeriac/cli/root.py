@@ -27,6 +27,7 @@ COMMANDS = {
     "worker": ("celeriac.cli.worker:worker", "Start a worker."),
     "call": ("celeriac.cli.calls:call", "Send a task by its name."),
     "result": ("celeriac.cli.calls:result", "Show the result of a task."),
+    "graph": ("celeriac.cli.graph:graph", "Show how far a workflow is, as a tree."),
     "status": ("celeriac.cli.inspect:status", "Show the workers that answer."),
     "list": ("celeriac.cli.queues:list_", "List the queues, what they hold, and the tasks."),
     "purge": ("celeriac.cli.queues:purge", "Drop what waits in the queues."),

@@ -24,6 +24,8 @@ class Graph(Mapping[Any, list[Any]]):
         self, edges: Iterable[tuple[Any, Any]] = (), *, label: Callable[[Any], str] = str
     ) -> None:
         self._next: dict[Any, list[Any]] = {}
+        self.states: dict[Any, str] = {}
+        """The states of nodes that are not results themselves."""
         self._label = label
         for parent, child in edges:
             self.add_arc(child)
@@ -70,7 +72,7 @@ class Graph(Mapping[Any, list[Any]]):
         lines = ["digraph results {", "  node [shape=oval, style=filled];"]
         for node, name in names.items():
             text = self._label(node).replace("\\", "\\\\").replace('"', '\\"')
-            lines.append(f'  {name} [label="{text}", fillcolor="{_fill(node)}"];')
+            lines.append(f'  {name} [label="{text}", fillcolor="{self._fill(node)}"];')
         lines += [f"  {names[parent]} -> {names[child]};" for parent, child in self._pairs()]
         return "\n".join([*lines, "}"]) + "\n"
 
@@ -85,9 +87,13 @@ class Graph(Mapping[Any, list[Any]]):
         for node, name in names.items():
             text = self._label(node).replace('"', "#quot;")
             lines.append(f'  {name}(["{text}"])')
-            lines.append(f"  style {name} fill:{_fill(node)}")
+            lines.append(f"  style {name} fill:{self._fill(node)}")
         lines += [f"  {names[parent]} --> {names[child]}" for parent, child in self._pairs()]
         return "\n".join(lines) + "\n"
+
+    def _fill(self, node: Any) -> str:
+        state = self.states.get(node) or getattr(node, "state", None)
+        return _FAILED if state in EXCEPTION_STATES else _FILLS.get(str(state), _WAITING)
 
     def _names(self) -> dict[Any, str]:
         return {node: f"n{number}" for number, node in enumerate(self._next)}
@@ -111,8 +117,3 @@ class Graph(Mapping[Any, list[Any]]):
             f"{node}({len(following)})" + "".join(f"\n     {child}" for child in following)
             for node, following in self._next.items()
         )
-
-
-def _fill(node: Any) -> str:
-    state = getattr(node, "state", None)
-    return _FAILED if state in EXCEPTION_STATES else _FILLS.get(str(state), _WAITING)

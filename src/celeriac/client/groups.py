@@ -204,7 +204,7 @@ class ResultSet:
 
     # -- waiting --------------------------------------------------------------------------------
 
-    def as_completed(self, timeout: float | None = None) -> Iterator[AsyncResult[Any]]:
+    def as_completed(self, timeout: float | None = None) -> Generator[AsyncResult[Any], None, None]:
         """Yield the results of single tasks as these end, those that have ended first.
 
         :param timeout: seconds for all of them; None waits for ever.
