@@ -16,10 +16,19 @@ __all__ = [
     "Signature",
     "Task",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
+    "group",
+    "maybe_signature",
     "shared_task",
+    "signature",
+    "subtask",
     "uuid",
+    "xmap",
+    "xstarmap",
 ]
 
 if TYPE_CHECKING:
@@ -27,8 +36,12 @@ if TYPE_CHECKING:
     from celeriac.client.current import current_app, current_task
     from celeriac.client.result import AsyncResult
     from celeriac.client.task import Task
+    from celeriac.kernel.canvas import chain, chord, group
     from celeriac.kernel.ids import uuid
-    from celeriac.kernel.signature import Signature
+    from celeriac.kernel.maps import chunks, xmap, xstarmap
+    from celeriac.kernel.signature import Signature, maybe_signature, signature
+
+    subtask = signature
 else:
     _HOMES = {
         "Celeriac": "client.app",
@@ -40,6 +53,15 @@ else:
         "Task": "client.task",
         "uuid": "kernel.ids",
         "Signature": "kernel.signature",
+        "signature": "kernel.signature",
+        "subtask": "canvas",
+        "maybe_signature": "kernel.signature",
+        "chain": "kernel.canvas",
+        "chord": "kernel.canvas",
+        "chunks": "kernel.maps",
+        "group": "kernel.canvas",
+        "xmap": "kernel.maps",
+        "xstarmap": "kernel.maps",
     }
 
     def __getattr__(name):

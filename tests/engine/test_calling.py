@@ -135,9 +135,10 @@ def test_link_error_gets_the_id(app: Celeriac, kit: TaskKit, echo: Any) -> None:
         raise ValueError("x")
 
     t = app.task(name="t")(broken)
-    result = t.apply_async(link=echo.s("never"), link_error=echo.s("failed"))
+    told = app.task(name="told")(lambda task_id, how: None)
+    result = t.apply_async(link=echo.s("never"), link_error=told.s("failed"))
     kit.run_until_empty(failures="keep")
-    sent = kit.assert_sent(echo, args=[result.id, "failed"], times=1)
+    sent = kit.assert_sent(told, args=[result.id, "failed"], times=1)
     assert sent.parent_id == result.id
     kit.assert_not_sent(echo, args=[None, "never"])
 

@@ -16,6 +16,16 @@ NAMES = {
     "AsyncResult",
     "Signature",
     "uuid",
+    # workflows
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
     "__version__",
 }
 

@@ -20,6 +20,7 @@ CLASSES = {
 }
 
 OURS = {
+    "Replaced",
     "CapabilityMissing",
     "BrokerUnavailable",
     "PublishUncertain",

@@ -157,7 +157,8 @@ def test_freeze_fixes_the_id_once(app: App) -> None:
     assert Signature("t", app=app).freeze() != Signature("t", app=app).freeze()
 
 
-def test_without_an_app_it_says_what_to_do() -> None:
+def test_without_an_app_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac.kernel.signature._find_app", None)
     with pytest.raises(RuntimeError, match="signature of t belongs to no app"):
         Signature("t").delay()
 

@@ -26,7 +26,8 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
-from celeriac.client import current
+from celeriac.client import current, eager_canvas, workflow
+from celeriac.client.builtins import BUILT_IN
 from celeriac.client.compose import Plan, compose
 from celeriac.client.context import Context
 from celeriac.client.groups import GroupResult, ResultSet
@@ -49,7 +50,7 @@ from celeriac.kernel.errors import (
 )
 from celeriac.kernel.message import Envelope, Record
 from celeriac.kernel.routing import Router, declared_queues
-from celeriac.kernel.signature import Signature
+from celeriac.kernel.signature import Signature, set_app_finder
 from celeriac.kernel.states import REVOKED
 from celeriac.kernel.wire import Headers
 from celeriac.ports.broker import Broker
@@ -478,10 +479,37 @@ class Celeriac:
         self, task: Any, args: Any = None, kwargs: Any = None, **options: Any
     ) -> Signature:
         """Return a signature of this app."""
-        if isinstance(task, Signature):
-            task.app = task.app or self
+        if isinstance(task, Mapping):
+            if not isinstance(task, Signature):
+                return Signature.from_dict(task, app=self)
+            if task._app is None:
+                task.app = self
             return task
         return Signature(task, args, kwargs, app=self, **options)
+
+    def send_canvas(self, sig: Signature, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+        """Send a workflow: what `apply_async` of a chain, a group or a chord does."""
+        if self.conf.task_always_eager:
+            return eager_canvas.apply_canvas(self, sig, args, kwargs, options)
+        return workflow.send_canvas(self, sig, args, kwargs, options)
+
+    def apply_canvas(self, sig: Signature, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+        """Run a workflow here."""
+        return eager_canvas.apply_canvas(self, sig, args, kwargs, options)
+
+    def freeze_canvas(self, sig: Signature, task_id: str | None, fixed: Mapping[str, Any]) -> Any:
+        """Fix every id in a workflow."""
+        return workflow.freeze_canvas(self, sig, task_id, fixed)
+
+    def resume_canvas(self, sig: Signature, result: Any) -> Any:
+        """Send a chain again from the step that failed."""
+        return workflow.resume_canvas(self, sig, result)
+
+    def send_envelopes(self, envelopes: Sequence[Envelope]) -> None:
+        """Publish envelopes in one call, or with the batch that is open here."""
+        conf = self.conf
+        policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
+        (self._publisher or self._make_publisher()).publish(envelopes, policy)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802
         """Return the result of a task id."""
@@ -901,6 +929,11 @@ def _share(fun: Any, *, options: Mapping[str, Any]) -> Task[..., Any]:
 
     _shared.append(make)
     return task
+
+
+for _name, (_function, _bind) in BUILT_IN.items():
+    _share(_function, options={"name": _name, "bind": _bind, "base": Task})
+set_app_finder(current.get_current_app)
 
 
 def _after_fork() -> None:

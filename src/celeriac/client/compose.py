@@ -3,7 +3,7 @@
 Options are merged in Celery's order: what the call says, then the task's own attributes, then the
 route, then the settings.
 
-Owns: Plan, compose, OPTIONS.  May import: kernel, ports, client.
+Owns: Plan, Carry, compose, OPTIONS.  May import: kernel, ports, client.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import datetime as dt
 import difflib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celeriac.client.current import get_current_request
@@ -46,6 +47,28 @@ TASK_ATTRIBUTES = (
     "soft_time_limit ignore_result"
 ).split()
 """Attributes of a task that stand in for options of the call."""
+
+
+@dataclass(slots=True)
+class Carry:
+    """What travels with a step of a workflow beside its call; see `kernel/plan.py`."""
+
+    slot: tuple[str, int] | None = None
+    gather: str | None = None
+    collect: bool = False
+    fed: bool = True
+    """The results that are gathered become its first argument."""
+    more: str | None = None
+    lane: dict[str, Any] | None = None
+
+    def mark(self, head: Headers) -> None:
+        """Write what must be readable without the payload."""
+        head.slot, head.gather, head.collect, head.fed = (
+            self.slot,
+            self.gather,
+            self.collect,
+            self.fed,
+        )
 
 
 class Plan:
@@ -103,8 +126,9 @@ def check_options(options: Mapping[str, Any]) -> None:
 
     :raises TypeError: names the nearest right one.
     """
+    stamped = options.get("stamped_headers") or ()
     for name in options:
-        if name not in OPTIONS and name not in ACCEPTED:
+        if name not in OPTIONS and name not in ACCEPTED and name not in stamped:
             near = difflib.get_close_matches(name, OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(
@@ -130,10 +154,12 @@ def compose(
     kwargs: Mapping[str, Any],
     options: Mapping[str, Any],
     task: Any = None,
+    carry: Carry | None = None,
 ) -> tuple[Envelope, Headers]:
     """Return the envelope of a call, and its headers.
 
     :param options: see `OPTIONS`.
+    :param carry: what it takes along as a step of a workflow.
     :raises EncodeError: an argument cannot be carried by the serializer.
     :raises TypeError: an option is unknown.
     :raises PayloadTooLarge: the body is larger than `task_max_body_size`.
@@ -173,6 +199,10 @@ def compose(
                 codec = find_codec(merged["serializer"])
             if merged.get("compression"):
                 compression = find_compression(merged["compression"])
+    if carry is not None:
+        carry.mark(head)
+        embed = _embed_carry(embed, carry)
+    head.links = embed is not NO_EMBED
     if priority is None:
         priority = app.conf.task_default_priority or 0
     payload = codec.dumps((args, kwargs, embed))
@@ -237,6 +267,12 @@ def _fill(head: Headers, options: Mapping[str, Any]) -> None:
             setattr(head, name, value)
     if options.get("group_id") is not None:
         head.group = options["group_id"]
+    chord = options.get("chord")
+    if isinstance(chord, Mapping) and "task" not in chord and "group" in chord:
+        head.slot = (chord["group"], chord["index"])
+    names = options.get("stamped_headers")
+    if names:
+        head.stamps = {name: options[name] for name in names if name in options}
     hard, soft = options.get("time_limit"), options.get("soft_time_limit")
     if hard is not None or soft is not None:
         check_limits(hard, soft)
@@ -262,9 +298,22 @@ def _plain_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
 def _embed(options: Mapping[str, Any]) -> dict[str, Any]:
     callbacks, errbacks = _links(options.get("link")), _links(options.get("link_error"))
     chain, chord = options.get("chain"), options.get("chord")
+    if isinstance(chord, Mapping) and "task" not in chord:
+        chord = None  # a slot, which is in the headers
     if not (callbacks or errbacks or chain or chord):
         return NO_EMBED
     return {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord}
+
+
+def _embed_carry(embed: dict[str, Any], carry: Carry) -> dict[str, Any]:
+    if carry.more is None and not carry.lane:
+        return embed
+    embed = dict(embed)
+    if carry.more is not None:
+        embed["more"] = carry.more
+    if carry.lane:
+        embed["lane"] = carry.lane
+    return embed
 
 
 def _links(value: Any) -> list[Any] | None:

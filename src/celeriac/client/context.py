@@ -38,6 +38,14 @@ def _headers(self: Context) -> dict[str, Any]:
     }
 
 
+def _slot(self: Context) -> dict[str, Any] | None:
+    """The chord that waits for this task: as the option `chord` takes it."""
+    slot = self.head.slot
+    if slot is None or self.embed.get("chain"):
+        return None  # the end of its chain is the chord's
+    return {"group": slot[0], "index": slot[1]}
+
+
 _LAZY: dict[str, Callable[[Any], Any]] = {
     "root_id": lambda self: self.head.root_id or self.head.id,
     "parent_id": lambda self: self.head.parent_id,
@@ -61,7 +69,7 @@ _LAZY: dict[str, Callable[[Any], Any]] = {
     "callbacks": lambda self: self.embed.get("callbacks"),
     "errbacks": lambda self: self.embed.get("errbacks"),
     "chain": lambda self: self.embed.get("chain"),
-    "chord": lambda self: self.embed.get("chord"),
+    "chord": lambda self: self.embed.get("chord") or _slot(self),
     "eta": lambda self: iso_time(self.envelope.not_before) if self.envelope.not_before else None,
     "expires": lambda self: (
         iso_time(self.envelope.expires_at) if self.envelope.expires_at else None

@@ -59,7 +59,8 @@ def make_record(
         request.id,
         state,
         body,
-        (request.envelope.attempt, request.handed_out),
+        # What replaced a task counts its attempts anew, and still comes later.
+        (head.replaced_task_nesting * 1_000_000 + request.envelope.attempt, request.handed_out),
         now + kept if kept else 0.0,
     )
 

@@ -18,9 +18,17 @@ from celeriac.client.current import get_current_app, get_current_request
 from celeriac.client.eager import EagerResult, apply_eagerly
 from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
-from celeriac.kernel.errors import ImproperlyConfigured, MaxRetriesExceededError, Retry
+from celeriac.kernel.errors import (
+    CapabilityMissing,
+    ImproperlyConfigured,
+    MaxRetriesExceededError,
+    Replaced,
+    Retry,
+)
 from celeriac.kernel.lifecycle import Policy
-from celeriac.kernel.signature import Signature
+from celeriac.kernel.maps import chunks, xmap, xstarmap
+from celeriac.kernel.signature import Signature, maybe_signature
+from celeriac.ports.results import GrowingGroups
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
@@ -417,6 +425,50 @@ class Task(Generic[P, R]):
         """Return the result of a task id."""
         return self.app.AsyncResult(task_id)
 
+    def replace(self, sig: Any) -> Any:
+        """Run `sig` in this task's place: it gets the id, the links and all that follows.
+
+        Ends the run; `return self.replace(...)` says so to a reader.
+
+        :raises Replaced: always, an `Ignore`; a task that runs in place returns the result instead.
+        :raises ImproperlyConfigured: `sig` is empty, or is a part of a chord already.
+        """
+        sig = maybe_signature(sig, app=self._app)
+        if "chord" in sig.options:
+            raise ImproperlyConfigured(
+                "the signature that replaces a task must not be a part of a chord"
+            )
+        if sig.subtask_type == "chain" and not sig.tasks:
+            raise ImproperlyConfigured("a task cannot be replaced by an empty chain")
+        return self.on_replace(sig)
+
+    def on_replace(self, sig: Any) -> Any:
+        """Replace the task; called by `replace`, may be overridden to change `sig` before."""
+        request = self.request
+        if request.is_eager or request.called_directly:
+            return sig.apply().get()
+        raise Replaced(sig)
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Add `sig` to the header of the chord that waits for this task; send it.
+
+        :param lazy: return it instead, for `delay()`.
+        :raises ValueError: no chord waits for this task.
+        :raises CapabilityMissing: the result store cannot do it.
+        """
+        slot = self.request.head.slot
+        if slot is None:
+            raise ValueError("no chord waits for this task: it cannot add to one")
+        results = self.app.results
+        if not isinstance(results, GrowingGroups):
+            raise CapabilityMissing(f"{results.name} cannot add a task to a chord that has begun")
+        index = results.grow_group(slot[0], 1)
+        if index < 0:
+            raise ValueError("the chord that waited for this task has ended")
+        sig = maybe_signature(sig, app=self._app)
+        sig.set(chord={"group": slot[0], "index": index}, group_id=slot[0], group_index=index)
+        return sig if lazy else sig.delay()
+
     # -- signatures -----------------------------------------------------------------------------
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
@@ -433,6 +485,18 @@ class Task(Generic[P, R]):
     def si(self, *args: Any, **kwargs: Any) -> Signature:
         """Return a signature that ignores what it is called with."""
         return Signature(self.name, args, kwargs, immutable=True, app=self.app)
+
+    def chunks(self, it: Any, n: int) -> chunks:
+        """Return a group of starmaps, each over `n` of the arguments in `it`."""
+        return chunks(self.s(), it, n, app=self.app)
+
+    def map(self, it: Any) -> xmap:
+        """Return a signature that runs the task for each of `it`, as one task."""
+        return xmap(self.s(), it, app=self.app)
+
+    def starmap(self, it: Any) -> xstarmap:
+        """Return a signature that runs the task with each of `it` as its arguments, as one task."""
+        return xstarmap(self.s(), it, app=self.app)
 
     def __repr__(self) -> str:
         app = self._app.main if self._app is not None else "shared"

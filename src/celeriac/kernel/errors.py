@@ -16,7 +16,7 @@
     ├── ContentDisallowed               a codec that `accept_content` does not name
     ├── SecurityError
     ├── TaskPredicate                   raised by a task to say what becomes of it
-    │   ├── Retry, Ignore, Reject
+    │   ├── Retry, Ignore (Replaced), Reject
     ├── TaskError
     │   ├── QueueNotFound (KeyError), IncompleteStream, NotRegistered (KeyError), AlreadyRegistered
     │   ├── TimeoutError, MaxRetriesExceededError, TaskRevokedError, InvalidTaskError, ChordError
@@ -147,6 +147,17 @@ class TaskPredicate(CeleryError):
 
 class Ignore(TaskPredicate):
     """The task's state must not be touched: it is acknowledged and nothing is stored."""
+
+
+class Replaced(Ignore):
+    """The task has named another one that runs in its place: raised by `Task.replace`.
+
+    :param sig: the signature that takes its id.
+    """
+
+    def __init__(self, sig: Any = None) -> None:
+        super().__init__("replaced by another task")
+        self.sig = sig
 
 
 class Reject(TaskPredicate):

@@ -64,6 +64,18 @@ class Headers(msgspec.Struct, omit_defaults=True):
     """Unix seconds at which a worker first handed it back because it could not run it."""
     parked: int = 0
     """How often that has happened."""
+    slot: tuple[str, int] | None = None
+    """(group, index) that the end of its branch fills, for the chord that waits."""
+    gather: str | None = None
+    """The group whose results are its first argument."""
+    collect: bool = False
+    """Exceptions are among those results; else one of them makes it fail."""
+    fed: bool = True
+    """False: it waits for that group and takes no argument of it."""
+    links: bool = False
+    """Its payload names what follows: who ends it unread must see to that."""
+    doom: dict[str, Any] | None = None
+    """How the task ended whose follow-ups these are: this message only ends what it carries."""
     extra: dict[str, Any] = {}
     """The caller's own headers."""
 
@@ -147,6 +159,17 @@ def iso_time(seconds: float) -> str:
     return _dt.datetime.fromtimestamp(seconds, _dt.UTC).isoformat()
 
 
+_OWN = ("slot", "gather", "collect", "fed", "links", "doom")
+"""Headers that Celery has no name for; they travel together in one that it passes over."""
+_DEFAULTS = {
+    "slot": None,
+    "gather": None,
+    "collect": False,
+    "fed": True,
+    "links": False,
+    "doom": None,
+}
+
 _CELERY_HEADERS = frozenset(
     "lang task id shadow eta expires group group_index retries timelimit root_id parent_id "
     "argsrepr kwargsrepr origin ignore_result replaced_task_nesting stamped_headers stamps".split()
@@ -183,6 +206,10 @@ def to_celery(envelope: Envelope) -> tuple[dict[str, Any], dict[str, Any], bytes
     }
     if head.compression:
         headers["compression"] = head.compression
+    own = {name: getattr(head, name) for name in _OWN}
+    own = {name: value for name, value in own.items() if value != _DEFAULTS[name]}
+    if own:
+        headers["celeriac"] = own
     properties: dict[str, Any] = {
         "correlation_id": head.correlation_id or head.id,
         "reply_to": head.reply_to or "",
@@ -210,8 +237,11 @@ def from_celery(
     extra = {
         name: value
         for name, value in headers.items()
-        if name not in _CELERY_HEADERS and name != "compression"
+        if name not in _CELERY_HEADERS and name not in ("compression", "celeriac")
     }
+    own = headers.get("celeriac")
+    if isinstance(own, Mapping):
+        known.update({name: own[name] for name in _OWN if name in own})
     known.update(
         extra=extra,
         compression=headers.get("compression"),

@@ -2,13 +2,13 @@
 
 The contract is `celeriac.testing.contract.results`.
 
-Owns: ResultBackend, Watch.  May import: kernel, ports.
+Owns: ResultBackend, GrowingGroups, Watch.  May import: kernel, ports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from celeriac.kernel.message import Group, Part, Ready, Record
 from celeriac.ports.caps import Capabilities
@@ -93,4 +93,16 @@ class ResultBackend(Protocol):
 
     def expire(self, before: float, *, limit: int) -> int:
         """Delete up to `limit` records and groups that expired before `before`; return how many."""
+        ...
+
+
+@runtime_checkable
+class GrowingGroups(Protocol):
+    """Optional, of a result store: groups that get more slots while they are open."""
+
+    def grow_group(self, group: str, by: int) -> int:
+        """Add slots behind the last one and return the index of the first; -1 where it is not open.
+
+        Open means: known, and not marked sent.
+        """
         ...

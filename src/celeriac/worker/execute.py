@@ -3,7 +3,7 @@
 One `Execution` lives in every process that runs tasks; what it returns is a whole settlement,
 encoded where the task ran, so that the worker's parent process never decodes.
 
-Owns: Execution, refuse_limits.  Thread rule: may run in any number of threads at once.
+Owns: Execution.  Thread rule: may run in any number of threads at once.
 May import: kernel, ports, client, worker.
 """
 
@@ -13,87 +13,67 @@ import copy
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from celeriac.client.app import Celeriac
 from celeriac.client.attempt import Attempt
-from celeriac.client.compose import compose
+from celeriac.client.compose import Carry, compose
 from celeriac.client.context import Context
 from celeriac.client.current import push_app
 from celeriac.client.loop import LoopThread
 from celeriac.client.records import make_record
 from celeriac.kernel.errors import (
+    BrokerUnavailable,
     CeleryError,
     ContentDisallowed,
     ImproperlyConfigured,
     InvalidTaskError,
     NotRegistered,
     Reject,
+    Replaced,
     Retry,
     TaskRevokedError,
     WireError,
     WorkerLostError,
 )
-from celeriac.kernel.ids import child_id
 from celeriac.kernel.lifecycle import Decision, Policy, decide
-from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
+from celeriac.kernel.message import Delivery, Envelope, Part, Record, Settlement, Verdict
 from celeriac.kernel.redact import bounded_repr
-from celeriac.kernel.states import FAILURE, RETRY, REVOKED, STARTED, SUCCESS
+from celeriac.kernel.states import FAILURE, IGNORED, RETRY, REVOKED, STARTED, SUCCESS
 from celeriac.kernel.wire import Headers, pack, parse_time, task_name, unpack
 from celeriac.ports.codec import Codec
 from celeriac.ports.pool import PoolTraits, TaskFrame
 from celeriac.ports.registry import accept, find_codec, find_compression
+from celeriac.worker.follow import Following, gathered
+from celeriac.worker.prepared import Prepared
 
 logger = logging.getLogger("celeriac.task")
 
+STORE_AWAY = 2.0
+"""Seconds after which a delivery is tried again that needs the result store while it is away."""
 LONGEST_PARK = 10.0
 """Seconds between two offers of a message that no worker could run so far."""
-
-
-class _Prepared:
-    """What is the same for every run of one task."""
-
-    __slots__ = (
-        "check",
-        "hard",
-        "ignore",
-        "keep_errors",
-        "limited",
-        "policy",
-        "soft",
-        "task",
-        "track",
-    )
-
-    def __init__(self, task: Any, default_limits: tuple[float | None, float | None]) -> None:
-        self.task = task
-        self.policy: Policy = task.policy()
-        hard, soft = task.setting("time_limit"), task.setting("soft_time_limit")
-        self.hard = default_limits[0] if hard is None else hard
-        self.soft = default_limits[1] if soft is None else soft
-        self.limited = bool(self.hard or self.soft)
-        self.ignore = bool(task.setting("ignore_result"))
-        self.keep_errors = bool(task.setting("store_errors_even_if_ignored"))
-        self.track = bool(task.setting("track_started"))
-        self.check = task._check if task.typing else None
 
 
 class _Job:
     """A delivery that has passed every check."""
 
-    __slots__ = ("attempt", "delivery", "head", "payload", "prepared", "request")
+    __slots__ = ("args", "attempt", "delivery", "head", "payload", "prepared", "request")
 
     def __init__(
         self,
         delivery: Delivery,
         head: Headers,
         payload: bytes,
-        prepared: _Prepared,
+        prepared: Prepared,
         request: Context,
         attempt: Attempt,
+        args: Any,
     ) -> None:
+        self.args = args
+        """As the message has them: without the results that a chord's body is given."""
         self.delivery, self.head, self.payload = delivery, head, payload
         self.prepared, self.request, self.attempt = prepared, request, attempt
 
@@ -117,12 +97,13 @@ class Execution:
     ) -> None:
         conf = app.conf
         self._app = app
+        self._follow = Following(app)
         self._frame = frame
         self._hostname = hostname
         self._traits = traits
         self._limits = limits
         self._tasks = app.tasks
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, Prepared] = {}
         self._acceptance = accept(conf.accept_content)
         self._codecs: dict[str, Codec] = {}
         self._loop = LoopThread()
@@ -168,14 +149,24 @@ class Execution:
         head: Headers | None = None
         try:
             head, payload = unpack(envelope.body)
+            results: list[Any] = []
+            if head.doom is not None:
+                return self._end_rest(delivery, head, payload)
+            if head.gather is not None:
+                results, failed = gathered(self._app, head)
+                if failed is not None:
+                    return self._fail_gathered(delivery, head, payload, failed)
             prepared = self._prepared.get(head.task) or self._find(head.task)
             if prepared is None:
                 return self.park(delivery, head, payload, NotRegistered(head.task))
             if (early := self._not_now(delivery, head, prepared)) is not None:
                 return early
-            args, kwargs, embed = self._decode(head, payload)
+            given, kwargs, embed = self._decode(head, payload)
+            args = given if head.gather is None or not head.fed else [results, *given]
             if prepared.check is not None:
                 _check_arguments(prepared.check, head.task, args, kwargs)
+        except BrokerUnavailable as error:
+            return self._later(delivery, error)
         except (CeleryError, RecursionError) as error:
             return self._bury(delivery, head, error)
         request = Context(head, envelope, args, kwargs, embed)
@@ -195,16 +186,22 @@ class Execution:
             prepared,
             request,
             Attempt(prepared.task, request, self._loop.run),
+            given,
         )
 
-    def _find(self, name: str) -> _Prepared | None:
+    def _later(self, delivery: Delivery, error: BaseException) -> Settlement:
+        logger.warning("task %s waits for the result store: %s", delivery.envelope.id, error)
+        due = self._app.clock.time() + STORE_AWAY
+        return Settlement(delivery, Verdict.RETRY, replace(delivery.envelope, not_before=due))
+
+    def _find(self, name: str) -> Prepared | None:
         task = self._tasks.get(name)
         if task is None:
             return None
-        prepared = self._prepared[name] = _Prepared(task, self._limits)
+        prepared = self._prepared[name] = Prepared(task, self._limits)
         return prepared
 
-    def _not_now(self, delivery: Delivery, head: Headers, prepared: _Prepared) -> Settlement | None:
+    def _not_now(self, delivery: Delivery, head: Headers, prepared: Prepared) -> Settlement | None:
         """Return how a delivery ends that must not be run, or not here, or not yet."""
         envelope = delivery.envelope
         expires_at = envelope.expires_at
@@ -266,6 +263,8 @@ class Execution:
         error = attempt.error
         if error is None:
             return self._succeed(job)
+        if isinstance(error, Replaced):
+            return self._replace(job, error)
         now = self._app.clock.time()
         try:
             decision = decide(job.prepared.policy, error, handed_out=delivery.handed_out, now=now)
@@ -280,15 +279,15 @@ class Execution:
                 settlement.again = self._again(job, error, decision)
             except (CeleryError, TypeError, ValueError) as broken:
                 return self._fail(job, broken)
+        cause: BaseException = error
         if decision.state is not None:
-            cause: BaseException = error
             if isinstance(error, Retry):
                 cause = error.exc or error
             elif isinstance(error, Reject):
                 cause = Reject(str(error.reason), error.requeue)
             settlement.record = self._record(job, decision.state, cause)
-            if decision.state == FAILURE:
-                settlement.publish = self._links(job, "errbacks", job.request.id)
+        if decision.verdict in (Verdict.ACK, Verdict.BURY):
+            self._end_branch(job, settlement, decision.state or IGNORED, cause)
         return settlement
 
     def _succeed(self, job: _Job) -> Settlement:
@@ -297,8 +296,11 @@ class Execution:
         try:
             if self._keeps and not _ignored(job.prepared, job.head):
                 settlement.record = make_record(self._app, job.request, SUCCESS, attempt.value)
-            if job.request.embed.get("callbacks") or job.request.embed.get("chain"):
-                settlement.publish = self._next(job, attempt.value)
+            embed = job.request.embed
+            if embed or job.head.slot is not None:
+                self._go_on(job, settlement, attempt.value)
+        except BrokerUnavailable as error:
+            return self._later(job.delivery, error)
         except (CeleryError, RecursionError, TypeError, ValueError) as error:
             return self._fail(job, error)
         if self._log and logger.isEnabledFor(logging.INFO):
@@ -316,8 +318,80 @@ class Execution:
         self._log_error(job, error)
         settlement = Settlement(job.delivery, Verdict.ACK, runtime=job.attempt.runtime)
         settlement.record = self._record(job, FAILURE, error)
-        settlement.publish = self._links(job, "errbacks", job.request.id)
+        self._end_branch(job, settlement, FAILURE, error)
         return settlement
+
+    def _go_on(self, job: _Job, settlement: Settlement, value: Any) -> None:
+        """Add what follows a success."""
+        request, head, follow = job.request, job.head, self._follow
+        made = follow.callbacks(request, value)
+        if request.embed.get("chain"):
+            made += follow.next_step(request, value)
+        else:
+            made += follow.lane(head, request.embed)
+            if head.slot is not None:
+                record = settlement.record or make_record(self._app, request, SUCCESS, value)
+                settlement.part = Part(head.slot[0], head.slot[1], record)
+        settlement.publish = tuple(made)
+        if settlement.record is not None and request.children:
+            # What was sent here are children too.
+            settlement.record = make_record(self._app, request, SUCCESS, value)
+
+    def _end_branch(
+        self, job: _Job, settlement: Settlement, state: str, error: BaseException
+    ) -> None:
+        """Add what follows a task that did not return: its branch of the workflow ends here."""
+        request, head, follow = job.request, job.head, self._follow
+        traceback = job.attempt.traceback
+        made: list[Envelope] = []
+        if state == FAILURE:
+            made += follow.errbacks(request, error, traceback)
+        if request.embed.get("chain") and state != IGNORED:
+            envelope = job.delivery.envelope
+            made.append(
+                follow.doom(envelope, head, job.payload, state, error, traceback, unread=False)
+            )
+        if request.embed.get("lane"):
+            made += follow.lane(head, request.embed)
+        if head.slot is not None:
+            result = error if state != IGNORED else None
+            record = settlement.record or make_record(self._app, request, state, result, traceback)
+            settlement.part = Part(head.slot[0], head.slot[1], record)
+        settlement.publish = tuple(made)
+
+    def _replace(self, job: _Job, error: Replaced) -> Settlement:
+        """Return the settlement of a task that another one takes the place of."""
+        try:
+            made = self._follow.replacement(job.request, error.sig)
+        except BrokerUnavailable as away:
+            return self._later(job.delivery, away)
+        except (CeleryError, RecursionError, TypeError, ValueError) as broken:
+            return self._fail(job, broken)
+        if self._log:
+            logger.info("Task %s[%s] is replaced by %r", job.head.task, job.head.id, error.sig)
+        runtime = job.attempt.runtime
+        if len(made) == 1 and made[0].id == job.delivery.envelope.id:
+            return Settlement(job.delivery, Verdict.RETRY, made[0], runtime=runtime)
+        return Settlement(job.delivery, Verdict.ACK, publish=tuple(made), runtime=runtime)
+
+    def _end_rest(self, delivery: Delivery, head: Headers, payload: bytes) -> Settlement:
+        """End what a failed task's message carries."""
+        try:
+            _, _, embed = self._decode(head, payload)
+            made = self._follow.end_rest(head, embed or {}, delivery.envelope)
+        except BrokerUnavailable:
+            raise
+        except (CeleryError, RecursionError, KeyError, TypeError, ValueError) as error:
+            logger.error("what follows %s[%s] is lost: %s", head.task, head.id, error)
+            made = []
+        return Settlement(delivery, Verdict.ACK, publish=tuple(made))
+
+    def _fail_gathered(
+        self, delivery: Delivery, head: Headers, payload: bytes, error: BaseException
+    ) -> Settlement:
+        """Return how a chord's body ends that is not run because its header failed."""
+        logger.error("Chord %s: %s", head.gather, error)
+        return self._end(delivery, head, FAILURE, error, payload)
 
     def _record(self, job: _Job, state: str, error: BaseException) -> Record | None:
         prepared = job.prepared
@@ -337,7 +411,7 @@ class Execution:
         if not changes:
             return envelope
         request, options = job.request, dict(changes["options"])
-        args = request.args if changes["args"] is None else changes["args"]
+        args = job.args if changes["args"] is None else changes["args"]
         kwargs = request.kwargs if changes["kwargs"] is None else changes["kwargs"]
         options.setdefault("queue", envelope.queue)
         options.setdefault("priority", envelope.priority)
@@ -346,14 +420,20 @@ class Execution:
             ("link", "callbacks"),
             ("link_error", "errbacks"),
             ("chain", "chain"),
+            ("chord", "chord"),
         ):
             options.setdefault(link, request.embed.get(embedded))
         options["task_id"] = request.id
-        made, head = compose(self._app, job.head.task, args, kwargs, options, job.prepared.task)
+        carry = Carry(more=request.embed.get("more"), lane=request.embed.get("lane"))
+        task = job.prepared.task
+        made, head = compose(self._app, job.head.task, args, kwargs, options, task, carry)
         _, payload = unpack(made.body)
         kept = copy.copy(job.head)
         kept.content_type, kept.content_encoding = head.content_type, head.content_encoding
         kept.compression, kept.extra = head.compression, head.extra
+        kept.links = head.links
+        if changes["args"] is not None:
+            kept.gather = None  # the arguments are all there now
         if head.timelimit != (None, None):
             kept.timelimit = head.timelimit
         return replace(
@@ -364,55 +444,39 @@ class Execution:
             expires_at=made.expires_at or envelope.expires_at,
         )
 
-    def _next(self, job: _Job, value: Any) -> tuple[Envelope, ...]:
-        embed = job.request.embed
-        follow_ups = list(self._links(job, "callbacks", value))
-        chain = list(embed.get("chain") or ())
-        if chain:
-            # Celery keeps the rest of a chain reversed: the next step is the last one.
-            step = dict(chain.pop())
-            step["options"] = {**step.get("options", {}), "chain": chain}
-            follow_ups.append(self._call(job, step, value, "chain"))
-        return tuple(follow_ups)
-
-    def _links(self, job: _Job, kind: str, argument: Any) -> tuple[Envelope, ...]:
-        links = job.request.embed.get(kind) or ()
-        made = []
-        for index, link in enumerate(links):
-            try:
-                made.append(self._call(job, link, argument, f"{kind}{index}"))
-            except (CeleryError, TypeError, ValueError) as error:
-                if kind == "callbacks":
-                    raise
-                logger.error(
-                    "an errback of %s[%s] was not sent: %s", job.head.task, job.head.id, error
-                )
-        return tuple(made)
-
-    def _call(self, job: _Job, link: Mapping[str, Any], argument: Any, slot: str) -> Envelope:
-        """Return the envelope of a follow-up, with the same id however often this task runs."""
-        args = tuple(link.get("args") or ())
-        if not link.get("immutable"):
-            args = (argument, *args)
-        options = dict(link.get("options") or {})
-        for local in ("retry", "retry_policy"):
-            options.pop(local, None)
-        options.setdefault("task_id", child_id(job.head.id, slot))
-        options.setdefault("root_id", job.head.root_id or job.head.id)
-        options.setdefault("parent_id", job.head.id)
-        name = link["task"]
-        task = self._tasks.get(name)
-        envelope, _ = compose(self._app, name, args, link.get("kwargs") or {}, options, task)
-        request = job.request
-        request.children = [*(request.children or ()), [[envelope.id, None], None]]
-        return envelope
-
     # -- what is not run ------------------------------------------------------------------------
 
-    def _end(self, delivery: Delivery, head: Headers, state: str, error: Exception) -> Settlement:
-        return Settlement(
-            delivery, Verdict.ACK, record=self._record_of(delivery, head, state, error)
-        )
+    def _end(
+        self,
+        delivery: Delivery,
+        head: Headers,
+        state: str,
+        error: BaseException,
+        payload: bytes | None = None,
+    ) -> Settlement:
+        settlement = Settlement(delivery, Verdict.ACK)
+        return self._end_unread(settlement, head, state, error, payload)
+
+    def _end_unread(
+        self,
+        settlement: Settlement,
+        head: Headers | None,
+        state: str,
+        error: BaseException,
+        payload: bytes | None = None,
+    ) -> Settlement:
+        """Add record, slot and follow-ups of a task whose payload was not looked into."""
+        delivery = settlement.delivery
+        record = self._record_of(delivery, head, state, error)
+        settlement.record = record
+        if head is not None and record is not None and head.slot is not None:
+            settlement.part = Part(head.slot[0], head.slot[1], record)
+        if head is not None and head.links and head.doom is None:
+            if payload is None:
+                _, payload = unpack(delivery.envelope.body)
+            doom = self._follow.doom(delivery.envelope, head, payload, state, error, unread=True)
+            settlement.publish = (doom,)
+        return settlement
 
     def end_revoked(self, delivery: Delivery, error: Exception, state: str) -> Settlement:
         """Return how a delivery ends that was revoked before it began."""
@@ -428,8 +492,8 @@ class Execution:
         name = head.task if head is not None else "?"
         reason = f"{type(error).__name__}: {error!s:.500}"
         logger.error("Task %s[%s] is buried: %s", name, delivery.envelope.id, reason)
-        record = self._record_of(delivery, head, FAILURE, error)
-        return Settlement(delivery, Verdict.BURY, record=record, reason=reason)
+        settlement = Settlement(delivery, Verdict.BURY, reason=reason)
+        return self._end_unread(settlement, head, FAILURE, error)
 
     def _record_of(
         self, delivery: Delivery, head: Headers | None, state: str, error: BaseException
@@ -485,7 +549,7 @@ class Execution:
         logger.error("Task %s[%s]: %s", name, delivery.envelope.id, error)
         settlement = Settlement(delivery, decision.verdict, reason=decision.reason)
         if decision.state is not None:
-            settlement.record = self._record_of(delivery, head, decision.state, error)
+            self._end_unread(settlement, head, decision.state, error)
         return settlement
 
     def _log_error(self, job: _Job, error: BaseException) -> None:
@@ -506,7 +570,7 @@ class Execution:
             )
 
 
-def _ignored(prepared: _Prepared, head: Headers) -> bool:
+def _ignored(prepared: Prepared, head: Headers) -> bool:
     """Return whether no result is kept: the call's word counts before the task's."""
     return prepared.ignore if head.ignore_result is None else head.ignore_result
 
@@ -516,29 +580,3 @@ def _check_arguments(check: Callable[..., Any], name: str, args: Any, kwargs: An
         check(*args, **kwargs)
     except TypeError as error:
         raise InvalidTaskError(f"its arguments do not fit {name}: {error}") from None
-
-
-def refuse_limits(
-    app: Celeriac, traits: PoolTraits, limits: tuple[float | None, float | None]
-) -> None:
-    """Check at start that the pool can keep the time limits that were declared.
-
-    :raises ImproperlyConfigured: it cannot; the message says which, and what to change.
-    """
-    found = [("the worker", *limits)]
-    for name, task in app.tasks.items():
-        found.append((f"task {name}", task.setting("time_limit"), task.setting("soft_time_limit")))
-    for who, hard, soft in found:
-        if hard and soft and soft > hard:
-            raise ImproperlyConfigured(
-                f"{who}: soft_time_limit {soft} is longer than time_limit {hard}"
-            )
-        for kind, value, kept in (
-            ("time_limit", hard, traits.stops_hard),
-            ("soft_time_limit", soft, traits.stops_soft),
-        ):
-            if value and not kept:
-                raise ImproperlyConfigured(
-                    f"{who} has {kind}={value:g}, which the {traits.name} pool cannot keep: "
-                    "use -P prefork, or take the limit away"
-                )

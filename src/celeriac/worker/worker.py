@@ -25,11 +25,12 @@ from celeriac.ports.broker import Consumer
 from celeriac.ports.pool import Pool, TaskFrame
 from celeriac.ports.registry import find_pool
 from celeriac.ports.results import ResultBackend
-from celeriac.worker.execute import Execution, refuse_limits
+from celeriac.worker.execute import Execution
 from celeriac.worker.fetcher import Fetcher
 from celeriac.worker.gates import RateGate, Revoked
 from celeriac.worker.held import Held
 from celeriac.worker.keeper import Keeper
+from celeriac.worker.limits import refuse_limits
 from celeriac.worker.service import Part, Service
 from celeriac.worker.settler import Settler
 from celeriac.worker.shutdown import Shutdown

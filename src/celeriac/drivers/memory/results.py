@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from celeriac.drivers.memory.shared import Shared
 from celeriac.kernel.message import Envelope, Group, Part, Ready, Record
@@ -116,6 +117,15 @@ class MemoryResults:
             self._groups[group.id] = _Counted(group)
             if group.expires_at:
                 heapq.heappush(self._group_expiries, (group.expires_at, group.id))
+
+    def grow_group(self, group: str, by: int) -> int:
+        with self._shared.lock:
+            counted = self._groups.get(group)
+            if counted is None or counted.sent:
+                return -1
+            size = counted.group.size
+            counted.group = replace(counted.group, size=size + by)
+            return size
 
     def close_parts(self, parts: Sequence[Part]) -> Sequence[Ready]:
         with self._shared.lock:

@@ -172,6 +172,17 @@ class SQLiteResults:
             )
         )
 
+    def grow_group(self, group: str, by: int) -> int:
+        """Add slots."""
+
+        def work(cursor: apsw.Cursor) -> int:
+            rows: list[Any] = cursor.execute(
+                "UPDATE chord SET size=size+? WHERE id=? AND sent=0 RETURNING size", (by, group)
+            ).fetchall()
+            return int(rows[0][0]) - by if rows else -1
+
+        return self._db.write(work)
+
     def close_parts(self, parts: Sequence[Part]) -> Sequence[Ready]:
         """Fill slots."""
         return self._db.write(lambda cursor: fill_slots(cursor, parts)) if parts else ()
