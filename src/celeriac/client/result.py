@@ -220,15 +220,20 @@ class AsyncResult(Generic[R]):
         meta = self._read()
         if meta["status"] not in READY_STATES:
             meta = self._wait(timeout, interval, on_interval)
+            if propagate and follow_parents and meta["status"] in PROPAGATE_STATES:
+                self._raise_of_parents()
         return self._outcome(meta, propagate, callback)
 
     wait = get
 
     def _raise_of_parents(self) -> None:
-        node = self.parent
+        """Raise what failed first: the error of a step says more than that of those behind it."""
+        parents, node = [], self.parent
         while node is not None:
-            node.maybe_throw()
+            parents.append(node)
             node = node.parent
+        for parent in reversed(parents):
+            parent.maybe_throw()
 
     def _wait(
         self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None
@@ -287,7 +292,10 @@ class AsyncResult(Generic[R]):
             raise TimeoutError(f"task {self.id} had not ended after {timeout} s") from None
         finally:
             app.watcher.discard(self.id, callback)
-        return self._outcome(self._keep(record), propagate, None)
+        meta = self._keep(record)
+        if propagate and self.parent is not None and meta["status"] in PROPAGATE_STATES:
+            await app.in_thread(self._raise_of_parents)
+        return self._outcome(meta, propagate, None)
 
     def __await__(self) -> Generator[Any, Any, R]:
         return self.aget().__await__()
