@@ -19,6 +19,9 @@ from tests.compat.sides import Side
 
 SAME: Any = object()
 
+SOON: dict[str, Any] = {"timeout": 10, "interval": 0.02}
+"""How `get` waits; Celery looks only so often where it waits for a group."""
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -329,7 +332,7 @@ def chain_call_arguments_reach_the_first(c: Side) -> Any:
 @behaves((3, 2, None))
 def chain_result_knows_its_parents(c: Side) -> Any:
     result = c.chain(c.t.add.s(1, 1), c.t.add.s(1), c.t.add.s(1)).apply_async()
-    result.get(timeout=10)
+    result.get(**SOON)
     return result.parent.get(), result.parent.parent.get(), result.parent.parent.parent
 
 
@@ -338,14 +341,14 @@ def chain_ids_are_known_beforehand(c: Side) -> Any:
     chain = c.chain(c.t.add.s(1, 1), c.t.add.s(1))
     frozen = chain.freeze()
     sent = chain.apply_async()
-    sent.get(timeout=10)
+    sent.get(**SOON)
     return frozen.id == sent.id, frozen.parent.id == sent.parent.id
 
 
 @behaves(True)
 def chain_takes_the_task_id_for_its_last(c: Side) -> Any:
     result = c.chain(c.t.add.s(1, 1), c.t.add.s(1)).apply_async(task_id=f"last-{c.key()}")
-    result.get(timeout=10)
+    result.get(**SOON)
     return result.id.startswith("last-")
 
 
@@ -357,7 +360,7 @@ def chain_with_an_immutable_step(c: Side) -> Any:
 @behaves((True, True, True, True, None), eager=(False, False, False, True, None))
 def chain_root_and_parents(c: Side) -> Any:
     result = c.chain(c.t.family.s(), c.t.family.si(), c.t.family.si()).apply_async()
-    last = result.get(timeout=10)
+    last = result.get(**SOON)
     middle, first = result.parent.get(), result.parent.parent.get()
     return (
         last[1] == middle[1] == first[0],
@@ -435,7 +438,7 @@ def chain_options_go_to_every_step(c: Side) -> Any:
 @behaves([True], eager=[])
 def chain_children_lead_on(c: Side) -> Any:
     result = c.chain(c.t.add.s(1, 1), c.t.add.s(1)).apply_async()
-    result.get(timeout=10)
+    result.get(**SOON)
     return [child.id == result.id for child in result.parent.children or []]
 
 
@@ -444,7 +447,7 @@ def chain_link_is_called_with_the_last_result(c: Side) -> Any:
     key = c.key()
     chain = c.chain(c.t.add.s(1, 1), c.t.add.s(1))
     chain.link(c.t.note.s(key=key))
-    chain.apply_async().get(timeout=10)
+    chain.apply_async().get(**SOON)
     return c.notes(key, 1)
 
 
@@ -476,7 +479,7 @@ def chain_ends_at_a_failure(c: Side) -> Any:
 
 @behaves("ValueError")
 def chain_get_raises_what_a_parent_raised(c: Side) -> Any:
-    return c.raised(lambda: c.chain(c.t.fail.s(), c.t.ident.s())().get(timeout=10))
+    return c.raised(lambda: c.chain(c.t.fail.s(), c.t.ident.s())().get(**SOON))
 
 
 @behaves([["old", True]])
@@ -484,7 +487,7 @@ def chain_errback_on_the_whole(c: Side) -> Any:
     key = c.key()
     chain = c.chain(c.t.add.s(1, 1), c.t.fail.s(), c.t.ident.s())
     chain.link_error(c.t.errback_old.s(key=key))
-    c.raised(lambda: chain.apply_async().get(timeout=10))
+    c.raised(lambda: chain.apply_async().get(**SOON))
     c.notes(key, 1)
     c.settled()
     return c.notes(key, 1)
@@ -494,7 +497,7 @@ def chain_errback_on_the_whole(c: Side) -> Any:
 def chain_errback_as_an_option(c: Side) -> Any:
     key = c.key()
     chain = c.chain(c.t.add.s(1, 1), c.t.fail.s(), c.t.ident.s())
-    c.raised(lambda: chain.apply_async(link_error=c.t.errback_old.s(key=key)).get(timeout=10))
+    c.raised(lambda: chain.apply_async(link_error=c.t.errback_old.s(key=key)).get(**SOON))
     c.settled()
     return c.notes(key, 0 if c.eager else 1)
 
@@ -503,7 +506,7 @@ def chain_errback_as_an_option(c: Side) -> Any:
 def chain_errback_of_one_step_only(c: Side) -> Any:
     key = c.key()
     chain = c.chain(c.t.ident.s(1).on_error(c.t.errback_old.s(key=key)), c.t.fail.s())
-    c.raised(lambda: chain.apply_async().get(timeout=10))
+    c.raised(lambda: chain.apply_async().get(**SOON))
     c.settled()
     return c.notes(key, 0)
 
@@ -557,7 +560,7 @@ def errback_that_is_a_chain(c: Side) -> Any:
 @behaves([])
 def errback_not_called_on_success(c: Side) -> Any:
     key = c.key()
-    c.t.add.apply_async((1, 1), link_error=c.t.errback_old.s(key=key)).get(timeout=10)
+    c.t.add.apply_async((1, 1), link_error=c.t.errback_old.s(key=key)).get(**SOON)
     c.settled()
     return c.notes(key, 0)
 
@@ -605,7 +608,7 @@ def unknown_task_in_the_middle(c: Side) -> Any:
 @behaves("TypeError")
 def wrong_arguments_in_the_middle(c: Side) -> Any:
     result = c.chain(c.t.add.s(1, 1), c.t.untyped.s("one too many"), c.t.ident.s())
-    return c.raised(lambda: result().get(timeout=10))
+    return c.raised(lambda: result().get(**SOON))
 
 
 # -- groups -------------------------------------------------------------------------------------
@@ -614,13 +617,13 @@ def wrong_arguments_in_the_middle(c: Side) -> Any:
 @behaves(("GroupResult", [0, 2, 4, 6, 8], 5, 5))
 def group_in_order(c: Side) -> Any:
     result = c.group(c.t.add.s(i, i) for i in range(5))()
-    return type(result).__name__, result.get(timeout=10), len(result), result.completed_count()
+    return type(result).__name__, result.get(**SOON), len(result), result.completed_count()
 
 
 @behaves(([2, 4], [2, 4]))
 def group_of_a_list_and_arguments(c: Side) -> Any:
     parts = [c.t.add.s(1, 1), c.t.add.s(2, 2)]
-    return c.group(parts)().get(timeout=10), c.group(*parts)().get(timeout=10)
+    return c.group(parts)().get(**SOON), c.group(*parts)().get(**SOON)
 
 
 @behaves(
@@ -631,7 +634,7 @@ def group_of_a_list_and_arguments(c: Side) -> Any:
 )
 def group_call_arguments_reach_every_part(c: Side) -> Any:
     parts = c.group(c.t.pack.s(2), c.t.pack.si(3), c.t.pack.s(k=1))
-    return parts(1).get(timeout=10), parts.apply_async((1,), {"j": 5}).get(timeout=10)
+    return parts(1).get(**SOON), parts.apply_async((1,), {"j": 5}).get(**SOON)
 
 
 @behaves(("GroupResult", 0, [], True, True))
@@ -640,7 +643,7 @@ def group_empty(c: Side) -> Any:
     return (
         type(result).__name__,
         len(result),
-        result.get(timeout=10),
+        result.get(**SOON),
         result.ready(),
         result.successful(),
     )
@@ -649,26 +652,26 @@ def group_empty(c: Side) -> Any:
 @behaves(("group", [2]))
 def group_of_one(c: Side) -> Any:
     group = c.group(c.t.add.s(1, 1))
-    return type(group).__name__, group().get(timeout=10)
+    return type(group).__name__, group().get(**SOON)
 
 
 @behaves((2, [2, 4, 6]))
 def group_of_groups(c: Side) -> Any:
     inner = c.group(c.t.add.s(1, 1), c.t.add.s(2, 2))
     group = c.group(inner, c.t.add.s(3, 3))
-    return len(group.tasks), group().get(timeout=10)
+    return len(group.tasks), group().get(**SOON)
 
 
 @behaves([10, 20, 30])
 def group_of_chains(c: Side) -> Any:
     group = c.group(c.t.add.s(i, 1) | c.t.mul.s(10) for i in range(3))
-    return group().get(timeout=10)
+    return group().get(**SOON)
 
 
 @behaves(("_chord", [6, [2, 4]]))
 def group_then_group_makes_a_chord(c: Side) -> Any:
     sig = c.group(c.t.add.s(1, 1), c.t.add.s(2, 2)) | c.group(c.t.total.s(), c.t.ident.s())
-    return type(sig).__name__, sig().get(timeout=10)
+    return type(sig).__name__, sig().get(**SOON)
 
 
 @behaves(("_chord", ("SUCCESS", 6)))
@@ -692,7 +695,7 @@ def group_in_chain_call(c: Side) -> Any:
 @behaves(("GroupResult", [3, 4], 2))
 def group_at_the_end_of_a_chain(c: Side) -> Any:
     result = c.chain(c.t.add.s(1, 1), c.group(c.t.add.s(1), c.t.add.s(2)))()
-    return type(result).__name__, result.get(timeout=10), result.parent.get(timeout=10)
+    return type(result).__name__, result.get(**SOON), result.parent.get(**SOON)
 
 
 @behaves(("AsyncResult", ("SUCCESS", 7)), eager=("EagerResult", ("SUCCESS", 7)))
@@ -704,13 +707,13 @@ def group_at_the_end_of_a_chain_by_operator(c: Side) -> Any:
 @behaves([[True, 0, False], [True, 1, False]], eager=[[False, None, False], [False, None, False]])
 def group_parts_share_an_id(c: Side) -> Any:
     result = c.group(c.t.facts.s(), c.t.facts.s()).apply_async()
-    return [[f["group"], f["group_index"], f["chord"]] for f in result.get(timeout=10)]
+    return [[f["group"], f["group_index"], f["chord"]] for f in result.get(**SOON)]
 
 
 @behaves(("ValueError", ["2", "boom", "4"], True, False, True, False, 2))
 def group_with_a_failure(c: Side) -> Any:
     result = c.group(c.t.add.s(1, 1), c.t.fail.s(), c.t.add.s(2, 2))()
-    raised = c.raised(lambda: result.get(timeout=10))
+    raised = c.raised(lambda: result.get(**SOON))
     values = result.get(timeout=10, propagate=False)
     return (
         raised,
@@ -739,7 +742,7 @@ def group_link(c: Side) -> Any:
     key = c.key()
     group = c.group(c.t.add.s(1, 1), c.t.add.s(2, 2))
     group.link(c.t.note.s(key=key))
-    group().get(timeout=10)
+    group().get(**SOON)
     c.notes(key, 1)
     c.settled()
     return c.notes(key, 1)
@@ -750,7 +753,7 @@ def group_frozen(c: Side) -> Any:
     group = c.group(c.t.add.s(1, 1), c.t.add.s(2, 2))
     frozen = group.freeze()
     sent = group.apply_async()
-    sent.get(timeout=10)
+    sent.get(**SOON)
     return (
         type(frozen).__name__,
         [a.id == b.id for a, b in zip(frozen, sent, strict=True)],
@@ -760,7 +763,7 @@ def group_frozen(c: Side) -> Any:
 
 @behaves([2, 4])
 def group_countdown_reaches_the_parts(c: Side) -> Any:
-    return c.group(c.t.add.s(1, 1), c.t.add.s(2, 2)).apply_async(countdown=0.1).get(timeout=10)
+    return c.group(c.t.add.s(1, 1), c.t.add.s(2, 2)).apply_async(countdown=0.1).get(**SOON)
 
 
 @behaves([1.0, 3.0, 5.0])
@@ -807,7 +810,7 @@ def result_set_names(c: Side) -> Any:
 @behaves((2, [0, 2, 4], 3, True))
 def group_result_indexing_and_iteration(c: Side) -> Any:
     result = c.group(c.t.add.s(i, i) for i in range(3))()
-    result.get(timeout=10)
+    result.get(**SOON)
     return (
         result[1].get(),
         [r.get() for r in result],
@@ -819,10 +822,10 @@ def group_result_indexing_and_iteration(c: Side) -> Any:
 @behaves(([0, 2, 4], (True, True), None), eager=(None, (True, True), None))
 def group_result_saved_and_restored(c: Side) -> Any:
     result = c.group(c.t.add.s(i, i) for i in range(3))()
-    result.get(timeout=10)
+    result.get(**SOON)
     result.save()
     restored = c.results.GroupResult.restore(result.id, app=c.app)
-    values = None if c.eager else restored.get(timeout=10)
+    values = None if c.eager else restored.get(**SOON)
     equal = restored == result, [r.id for r in restored] == [r.id for r in result]
     result.delete()
     return values, equal, c.results.GroupResult.restore(result.id, app=c.app)
@@ -831,7 +834,7 @@ def group_result_saved_and_restored(c: Side) -> Any:
 @behaves(((True, None, True), "GroupResult", True))
 def group_result_as_tuple(c: Side) -> Any:
     result = c.group(c.t.add.s(i, i) for i in range(2))()
-    result.get(timeout=10)
+    result.get(**SOON)
     (head, parent), parts = result.as_tuple()
     shape = head == result.id, parent, [p[0][0] for p in parts] == [r.id for r in result]
     again = c.results.result_from_tuple(json.loads(json.dumps(result.as_tuple())), app=c.app)
@@ -841,7 +844,7 @@ def group_result_as_tuple(c: Side) -> Any:
 @behaves((True, True, True))
 def chain_result_as_tuple(c: Side) -> Any:
     result = c.chain(c.t.add.s(1, 1), c.t.add.s(1))()
-    result.get(timeout=10)
+    result.get(**SOON)
     again = c.results.result_from_tuple(json.loads(json.dumps(result.as_tuple())), app=c.app)
     return (
         again.id == result.id,
@@ -861,7 +864,7 @@ def group_join_times_out(c: Side) -> Any:
     raised = c.raised(lambda: result.get(timeout=0.3))
     part = result[0].ready(), result.ready(), result.completed_count(), result.waiting()
     c.t.note.delay(1, key=key)
-    return raised, part, result.get(timeout=10)
+    return raised, part, result.get(**SOON)
 
 
 @behaves(([], [0, 2, 4]))
@@ -883,7 +886,7 @@ def group_join_native_and_iter_native(c: Side) -> Any:
 @behaves([True], eager=[])
 def group_then(c: Side) -> Any:
     result = c.group(c.t.add.s(i, i) for i in range(3))()
-    result.get(timeout=10)
+    result.get(**SOON)
     seen: list[Any] = []
     with contextlib.suppress(Exception):
         result.then(lambda r: seen.append(r.id == result.id))
@@ -893,7 +896,7 @@ def group_then(c: Side) -> Any:
 @behaves(["PENDING", "PENDING"])
 def group_forget(c: Side) -> Any:
     result = c.group(c.t.add.s(i, i) for i in range(2))()
-    result.get(timeout=10)
+    result.get(**SOON)
     result.forget()
     return [c.app.AsyncResult(r.id).state for r in result]
 
@@ -938,7 +941,7 @@ def chord_with_a_revoked_part(c: Side) -> Any:
 @behaves((True, 3), eager=("returned", 1))
 def graph_of_a_chain(c: Side) -> Any:
     result = c.chain(c.t.add.s(1, 1), c.t.add.s(1), c.t.add.s(1))()
-    result.get(timeout=10)
+    result.get(**SOON)
     first = result.parent.parent
     if c.eager:
         return c.raised(lambda: len(list(first.iterdeps())))
@@ -956,8 +959,8 @@ def collect_walks_children(c: Side) -> Any:
 @behaves([8], eager=[])
 def children_of_a_task_that_sent_one(c: Side) -> Any:
     result = c.t.sender.delay(4)
-    result.get(timeout=10)
-    return [child.get(timeout=10) for child in result.children or []]
+    result.get(**SOON)
+    return [child.get(**SOON) for child in result.children or []]
 
 
 # -- chords -------------------------------------------------------------------------------------
@@ -1008,7 +1011,7 @@ def chord_body_is_a_chain(c: Side) -> Any:
 @behaves([6, [2, 4]])
 def chord_body_is_a_group(c: Side) -> Any:
     result = c.chord([c.t.add.s(1, 1), c.t.add.s(2, 2)], c.group(c.t.total.s(), c.t.ident.s()))()
-    return result.get(timeout=10)
+    return result.get(**SOON)
 
 
 @behaves(("SUCCESS", 12))
@@ -1081,9 +1084,9 @@ def chord_arguments_of_the_call_reach_the_header(c: Side) -> Any:
 @behaves(("GroupResult", [2, 4]), eager=("NoneType", None))
 def chord_result_parent_is_the_header(c: Side) -> Any:
     result = c.chord([c.t.add.s(1, 1), c.t.add.s(2, 2)], c.t.total.s())()
-    result.get(timeout=10)
+    result.get(**SOON)
     parent = result.parent
-    return type(parent).__name__, parent and parent.get(timeout=10)
+    return type(parent).__name__, parent and parent.get(**SOON)
 
 
 @behaves(True)
@@ -1091,14 +1094,14 @@ def chord_frozen_body_id(c: Side) -> Any:
     body = c.t.total.s()
     body.freeze("body-" + c.key())
     result = c.chord([c.t.add.s(1, 1)], body)()
-    result.get(timeout=10)
+    result.get(**SOON)
     return result.id.startswith("body-")
 
 
 @behaves(True, eager=False)
 def chord_task_id(c: Side) -> Any:
     result = c.chord([c.t.add.s(1, 1)], c.t.total.s()).apply_async(task_id="chord-" + c.key())
-    result.get(timeout=10)
+    result.get(**SOON)
     return result.id.startswith("chord-")
 
 
@@ -1117,7 +1120,7 @@ def chord_link_is_the_bodys(c: Side) -> Any:
     key = c.key()
     chord = c.chord([c.t.add.s(1, 1), c.t.add.s(2, 2)], c.t.total.s())
     chord.link(c.t.note.s(key=key))
-    chord().get(timeout=10)
+    chord().get(**SOON)
     return c.notes(key, 1)
 
 
@@ -1136,7 +1139,7 @@ def chord_with_a_failing_part(c: Side) -> Any:
     key = c.key()
     result = c.chord([c.t.add.s(1, 1), c.t.fail.s()], c.t.note.s(key=key))
     if c.eager:
-        return c.raised(lambda: result().get(timeout=10)), c.notes(key, 0)
+        return c.raised(lambda: result().get(**SOON)), c.notes(key, 0)
     outcome = c.outcome(result())
     c.settled()
     return outcome[:2], "boom" in outcome[2], c.notes(key, 0)
@@ -1206,14 +1209,14 @@ def chord_body_fails(c: Side) -> Any:
 @behaves("ValueError")
 def chord_with_two_of_two_failing(c: Side) -> Any:
     chord = c.chord([c.t.fail.s(), c.t.fail.s(text="other")], c.t.total.s())
-    return c.raised(lambda: chord().get(timeout=10))
+    return c.raised(lambda: chord().get(**SOON))
 
 
 @behaves(("FAILURE", "ChordError"), eager="ValueError")
 def chord_with_a_failing_chain_in_its_header(c: Side) -> Any:
     chord = c.chord([c.t.add.s(1, 1), c.t.fail.s() | c.t.ident.s()], c.t.total.s())
     if c.eager:
-        return c.raised(lambda: chord().get(timeout=10))
+        return c.raised(lambda: chord().get(**SOON))
     return c.outcome(chord(), timeout=3)[:2]
 
 
@@ -1278,14 +1281,14 @@ def retry_in_a_chord(c: Side) -> Any:
 def retries_used_up_in_a_chain(c: Side) -> Any:
     key = c.key()
     result = c.chain(c.t.retry_for_ever.s(), c.t.note.s(key=key))
-    raised = c.raised(lambda: result().get(timeout=10))
+    raised = c.raised(lambda: result().get(**SOON))
     return raised, c.notes(key, 0)
 
 
 @behaves("ValueError")
 def retries_used_up_in_a_chord(c: Side) -> Any:
     chord = c.chord([c.t.retry_for_ever.s(), c.t.add.s(1, 1)], c.t.ident.s())
-    return c.raised(lambda: chord().get(timeout=10))
+    return c.raised(lambda: chord().get(**SOON))
 
 
 @behaves(("SUCCESS", [2, 4]))
@@ -1453,7 +1456,7 @@ def stamp_of_a_task(c: Side) -> Any:
 def stamp_of_a_group_and_a_chain(c: Side) -> Any:
     group = c.group(c.t.stamps.si(), c.chain(c.t.ident.s(1), c.t.stamps.si()))
     group.stamp(shop="north")
-    return group().get(timeout=10)
+    return group().get(**SOON)
 
 
 @behaves(
@@ -1586,7 +1589,7 @@ def map_with_a_failure(c: Side) -> Any:
 @behaves(("GroupResult", [[0, 2], [4, 6], [8]]))
 def chunks_are_starmaps(c: Side) -> Any:
     result = c.t.add.chunks([(i, i) for i in range(5)], 2)()
-    return type(result).__name__, result.get(timeout=10)
+    return type(result).__name__, result.get(**SOON)
 
 
 @behaves(("group", 3, ["celery.starmap", "celery.starmap", "celery.starmap"]))

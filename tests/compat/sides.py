@@ -1,11 +1,12 @@
 """The sides of the comparison: a library, and how its tasks are run.
 
-Owns: Side, open_side, SIDES.
+Owns: Side, open_side.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import itertools
 import json
@@ -15,7 +16,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ import pytest
 
 from tests.compat.canvas_tasks import make_app
 from tests.support.project import eventually
-
-SIDES = ("celery-eager", "celery-redis")
 
 ROOT = Path(__file__).parents[2]
 
@@ -208,14 +206,6 @@ def open_side(name: str, folder: Path) -> Iterator[Side]:
             stack.enter_context(running_worker(side.app, concurrency=4))
         stack.callback(side.app.close)
         side.app.set_current()
+        # Celery's results speak to their server when they are collected: not after it has ended.
+        stack.callback(gc.collect)
         yield side
-
-
-def within(seconds: float, condition: Callable[[], Any]) -> bool:
-    """Tell whether `condition` comes true in time."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
