@@ -29,11 +29,10 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 from celeriac.client import current, eager_canvas, workflow
 from celeriac.client.builtins import BUILT_IN
 from celeriac.client.compose import Plan, compose
-from celeriac.client.context import Context
+from celeriac.client.endings import end_withdrawn
 from celeriac.client.groups import GroupResult, ResultSet
 from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
-from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
 from celeriac.client.sender import Sender
 from celeriac.client.task import AsyncTask, Task, arguments_checker
@@ -46,14 +45,12 @@ from celeriac.kernel.errors import (
     BackendStoreError,
     ImproperlyConfigured,
     NotRegistered,
-    TaskRevokedError,
 )
 from celeriac.kernel.message import Envelope, Record
 from celeriac.kernel.routing import Router, declared_queues
 from celeriac.kernel.signature import Signature, set_app_finder
-from celeriac.kernel.states import REVOKED
-from celeriac.kernel.wire import Headers
-from celeriac.ports.broker import Broker
+from celeriac.kernel.wire import Headers, pack
+from celeriac.ports.broker import Broker, TakesBack
 from celeriac.ports.bus import Bus
 from celeriac.ports.registry import Family, open_family, scheme_of
 from celeriac.ports.results import ResultBackend
@@ -531,11 +528,18 @@ class Celeriac:
         :param terminate: end those that run, where the pool can.
         """
         broker = self.broker
-        taken = broker.withdraw(ids) if broker.caps.withdraws else ()
-        for task_id in taken:
-            request = Context(Headers("", task_id), Envelope(task_id, "", b""))
-            self.store([make_record(self, request, REVOKED, TaskRevokedError("revoked"))])
-        left = [task_id for task_id in ids if task_id not in set(taken)]
+        taken: Sequence[Envelope] = ()
+        if isinstance(broker, TakesBack):
+            taken = broker.take_back(ids)
+        elif broker.caps.withdraws:
+            taken = [
+                Envelope(task_id, "", pack(Headers("", task_id), b""))
+                for task_id in broker.withdraw(ids)
+            ]
+        if taken:
+            end_withdrawn(self, taken)
+        gone = {envelope.id for envelope in taken}
+        left = [task_id for task_id in ids if task_id not in gone]
         if left:
             self.control.revoke(left, terminate=terminate)
 

@@ -158,7 +158,7 @@ def _chord(
     ]
     members = app.GroupResult(gid, results)
     values = [result.get(propagate=not collect) for result in results]
-    if body is None:
+    if body is None or _is_empty(maybe_signature(body)):
         result: Any = EagerResult(gid, values, "SUCCESS", app=app)
     else:
         step = maybe_signature(body, app=app).clone()

@@ -301,12 +301,18 @@ def send_canvas(
     result = results_of(app, steps)
     if emission.streamed is not None:
         _first_members(result).results = emission.streamed
+    result = _of_one(result)
+    if trail:
+        note_child(result)
+    return result
+
+
+def _of_one(result: Any) -> Any:
+    """Return the inner one of a group of one whose only task is a chain that ends in a group."""
     if isinstance(result, GroupResult) and len(result.results) == 1:
         only = result.results[0]
         if isinstance(only, GroupResult):
-            result = only
-    if trail:
-        note_child(result)
+            return only
     return result
 
 
@@ -348,7 +354,7 @@ def freeze_canvas(
         holder = end["kwargs"]["body"] if end["subtask_type"] == "chord" else end
         holder["options"].setdefault("task_id", task_id)
     number(steps, uuid)
-    return results_of(app, steps, waited="chord" in fixed)
+    return _of_one(results_of(app, steps, waited="chord" in fixed))
 
 
 def resume_canvas(app: Celeriac, sig: Signature, result: Any) -> Any:

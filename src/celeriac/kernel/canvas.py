@@ -32,6 +32,18 @@ def _tasks_of(value: Any, app: Any) -> Any:
     return Parts(maybe_signature(task, app=app) for task in value)
 
 
+def _app_of(tasks: Any) -> Any:
+    """Return the app of the first task that has one, or None."""
+    if isinstance(tasks, Parts) and not tasks.listed:
+        return None
+    for task in tasks:
+        if isinstance(task, Signature):
+            found = task._app if task._app is not None else task._inner_app()
+            if found is not None:
+                return found
+    return None
+
+
 def _cloned(tasks: Any) -> Any:
     return [task.clone() if isinstance(task, Signature) else signature(task) for task in tasks]
 
@@ -144,7 +156,7 @@ class _chain(Workflow):
         self.tasks = [maybe_signature(task, app=app) for task in self.tasks]
 
     def _inner_app(self) -> Any:
-        return next((task._app for task in self.tasks if getattr(task, "_app", None)), None)
+        return _app_of(self.tasks)
 
     @classmethod
     def joined(cls, tasks: Iterable[Any], app: Any = None) -> Signature:
@@ -360,10 +372,7 @@ class group(Workflow):
         self.tasks = _tasks_of(self.tasks, app)
 
     def _inner_app(self) -> Any:
-        tasks = self.tasks
-        if isinstance(tasks, Parts) and not tasks.listed:
-            return None
-        return next((task._app for task in tasks if getattr(task, "_app", None)), None)
+        return _app_of(self.tasks)
 
     def __or__(self, other: Any) -> Any:
         """Return the chord with this as its header and `other` as its body."""
@@ -485,18 +494,8 @@ class _chord(Workflow):
         self.body = maybe_signature(self["kwargs"].get("body"), app=app)
 
     def _inner_app(self) -> Any:
-        tasks = self.tasks
-        candidates: list[Any] = []
-        if not isinstance(tasks, Parts) or tasks.listed:
-            candidates += tasks
-        candidates.append(self.body)
-        for task in candidates:
-            found = getattr(task, "_app", None) or (
-                task._inner_app() if isinstance(task, Signature) else None
-            )
-            if found is not None:
-                return found
-        return None
+        found = _app_of(self.tasks)
+        return found if found is not None else _app_of([self.body])
 
     def header_group(self) -> group:
         """Return the header as a group of the same tasks."""

@@ -77,7 +77,9 @@ def _task_step(sig: Mapping[str, Any], shared: bool) -> Step:
 
 
 def _options(sig: Mapping[str, Any], shared: bool) -> dict[str, Any]:
-    options: dict[str, Any] = sig.get("options") or {}
+    options: dict[str, Any] | None = sig.get("options")
+    if options is None:
+        return {}
     return options if shared else dict(options)
 
 

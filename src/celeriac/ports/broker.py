@@ -2,13 +2,13 @@
 
 The contract is `celeriac.testing.contract.broker`; each sentence here is a test there.
 
-Owns: Broker, Consumer, JoinsTransactions.  May import: kernel, ports.
+Owns: Broker, Consumer, TakesBack, JoinsTransactions.  May import: kernel, ports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from celeriac.kernel.message import Buried, Delivery, Envelope, QueueCount, Settlement
 from celeriac.ports.caps import Capabilities
@@ -125,6 +125,15 @@ class Broker(Protocol):
 
         :param now: unix seconds.
         """
+        ...
+
+
+@runtime_checkable
+class TakesBack(Protocol):
+    """Optional: a broker that hands over what it withdraws, so that a chord hears of it."""
+
+    def take_back(self, ids: Sequence[str]) -> Sequence[Envelope]:
+        """Take queued envelopes back, as `withdraw`, and return them."""
         ...
 
 

@@ -22,6 +22,7 @@ from celeriac.client.attempt import Attempt
 from celeriac.client.compose import Carry, compose
 from celeriac.client.context import Context
 from celeriac.client.current import push_app
+from celeriac.client.endings import doom
 from celeriac.client.loop import LoopThread
 from celeriac.client.records import make_record
 from celeriac.kernel.errors import (
@@ -348,9 +349,7 @@ class Execution:
             made += follow.errbacks(request, error, traceback)
         if request.embed.get("chain") and state != IGNORED:
             envelope = job.delivery.envelope
-            made.append(
-                follow.doom(envelope, head, job.payload, state, error, traceback, unread=False)
-            )
+            made.append(doom(envelope, head, job.payload, state, error, traceback, unread=False))
         if request.embed.get("lane"):
             made += follow.lane(head, request.embed)
         if head.slot is not None:
@@ -474,8 +473,8 @@ class Execution:
         if head is not None and head.links and head.doom is None:
             if payload is None:
                 _, payload = unpack(delivery.envelope.body)
-            doom = self._follow.doom(delivery.envelope, head, payload, state, error, unread=True)
-            settlement.publish = (doom,)
+            ended = doom(delivery.envelope, head, payload, state, error, unread=True)
+            settlement.publish = (ended,)
         return settlement
 
     def end_revoked(self, delivery: Delivery, error: Exception, state: str) -> Settlement:

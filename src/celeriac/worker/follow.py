@@ -25,10 +25,8 @@ from celeriac.kernel.errors import (
     CeleryError,
     ChordError,
     ImproperlyConfigured,
-    WireError,
 )
-from celeriac.kernel.failure import describe, rebuild
-from celeriac.kernel.ids import child_id
+from celeriac.kernel.failure import rebuild
 from celeriac.kernel.message import Envelope, Record
 from celeriac.kernel.plan import (
     Step,
@@ -42,7 +40,7 @@ from celeriac.kernel.plan import (
     to_wire,
 )
 from celeriac.kernel.states import FAILURE, IGNORED, PROPAGATE_STATES
-from celeriac.kernel.wire import Headers, pack
+from celeriac.kernel.wire import Headers
 
 logger = logging.getLogger("celeriac.task")
 
@@ -226,45 +224,6 @@ class Following:
         return made
 
     # -- what will never run --------------------------------------------------------------------
-
-    def doom(
-        self,
-        envelope: Envelope,
-        head: Headers,
-        payload: bytes,
-        state: str,
-        error: BaseException,
-        traceback: str | None = None,
-        *,
-        unread: bool,
-    ) -> Envelope:
-        """Return the message that ends what a failed task's message carries.
-
-        It is the same message: who fails a task need not read its payload, nor write a record for
-        each of the thousand steps that will not run.
-
-        :param unread: errbacks were not called, and the lane does not go on yet.
-        """
-        head = copy.copy(head)
-        head.doom = {
-            "id": head.id,
-            "state": state,
-            "error": describe(error),
-            "traceback": traceback,
-            "unread": unread,
-        }
-        head.id = child_id(head.id, "end")
-        head.slot = head.gather = head.eta = head.expires = None
-        try:
-            body = pack(head, payload)
-        except WireError:
-            head.doom["error"] = {
-                "exc_type": type(error).__name__,
-                "exc_message": [str(error)],
-                "exc_module": type(error).__module__,
-            }
-            body = pack(head, payload)
-        return Envelope(head.id, envelope.queue, body, envelope.priority)
 
     def end_rest(
         self, head: Headers, embed: Mapping[str, Any], envelope: Envelope

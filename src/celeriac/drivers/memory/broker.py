@@ -180,12 +180,16 @@ class MemoryBroker:
         return MemoryConsumer(self._shared, self, queues, owner, lease)
 
     def withdraw(self, ids: Sequence[str]) -> Sequence[str]:
+        return [envelope.id for envelope in self.take_back(ids)]
+
+    def take_back(self, ids: Sequence[str]) -> Sequence[Envelope]:
+        """Take queued envelopes back and return them."""
         with self._shared.lock:
             taken = [entry for one in ids if (entry := self._queued.pop(one, None)) is not None]
             for entry in taken:
                 assert entry.line is not None
                 entry.line.discard(entry)
-            return [entry.envelope.id for entry in taken]
+            return [entry.envelope for entry in taken]
 
     def count(self, queues: Sequence[str]) -> Mapping[str, QueueCount]:
         with self._shared.lock:

@@ -130,14 +130,19 @@ class SQLiteBroker:
 
     def withdraw(self, ids: Sequence[str]) -> Sequence[str]:
         """Delete messages that nobody holds."""
+        return [envelope.id for envelope in self.take_back(ids)]
 
-        def work(cursor: apsw.Cursor) -> list[str]:
-            found = []
-            for task_id in ids:
-                cursor.execute("DELETE FROM message WHERE id=? AND state<>1", (task_id,))
-                if cursor.connection.changes():
-                    found.append(task_id)
-            return found
+    def take_back(self, ids: Sequence[str]) -> Sequence[Envelope]:
+        """Delete messages that nobody holds and return them."""
+
+        def work(cursor: apsw.Cursor) -> list[Envelope]:
+            return [
+                _envelope(row)
+                for task_id in ids
+                for row in cursor.execute(
+                    f"DELETE FROM message WHERE id=? AND state<>1 RETURNING {_COLUMNS}", (task_id,)
+                ).fetchall()
+            ]
 
         return self._db.write(work)
 
