@@ -12,6 +12,7 @@
     {celeriac}:w:<q>        list   tokens that wake sleepers
     {celeriac}:t            hash   last upkeep
     {celeriac}:queues       set    every queue there ever was
+    {celeriac}:dq           set    queues with delayed messages
     {celeriac}:g:<id>, :p:<id>     hashes: a group and its filled slots
     {celeriac}:f:<id>       string what a record does not say itself
     celery-task-meta-<id>   string Celery's result; in a cluster, with the hash tag before it
