@@ -119,8 +119,5 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
 )
 
-BUGS: dict[str, str] = {
-    "celeriac-redis: chord_with_a_revoked_part": "its broker does not hand over what it withdraws",
-    "celeriac-redis: add_to_chord": "its result store has no `grow_group`",
-}
+BUGS: dict[str, str] = {}
 """Behaviours, or those of one side, that differ and should not: a test fails once they agree."""

@@ -18,7 +18,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from celeriac.kernel.errors import BrokerRejected
 from celeriac.kernel.message import Delivery, Envelope, Group, Part, Record, Settlement, Verdict
-from celeriac.ports.broker import Broker
+from celeriac.ports.broker import Broker, TakesBack
 from celeriac.ports.results import ResultBackend
 from celeriac.testing.contract.broker_bench import BrokerBench, MakeConsumer, ack, ids, task
 from celeriac.testing.contract.broker_model import BrokerMachine
@@ -512,6 +512,17 @@ class BrokerContract(BrokerBench):
         broker.publish([task("ready")])
         assert ids(consumer.claim(9, wait=0)) == ["stays", "ready"]
         assert list(consumer.settle(ack(held))) == []
+
+    def test_take_back(self, broker: Broker, consume: MakeConsumer) -> None:
+        """Take back: as withdraw, with the envelopes themselves."""
+        if not isinstance(broker, TakesBack):
+            pytest.skip("the broker does not hand over what it withdraws")
+        sent = [task("ready", priority=7), task("late", delay=1000), task("stays")]
+        broker.publish(sent)
+        taken = broker.take_back(["late", "unknown", "ready"])
+        assert sorted(taken, key=lambda one: one.id) == [sent[1], sent[0]]
+        assert list(broker.take_back(["late", "ready"])) == []
+        assert ids(consume().claim(9, wait=0)) == ["stays"]
 
     def test_purge(self, broker: Broker, consume: MakeConsumer) -> None:
         """Purge."""
