@@ -90,6 +90,19 @@ def test_groups_and_what_is_open(app: Celeriac, store: Any, capsys: Any) -> None
     ]
 
 
+def test_a_chord_with_its_header(app: Celeriac, store: Any, capsys: Any) -> None:
+    body = AsyncResult("body", app=app, parent=a_group(app, "g", "a", "b"))
+    store("first", "SUCCESS", 0, body)
+    store("a", "SUCCESS", 1, parent="first")
+    assert shown(app, capsys, "a")[1] == [
+        "✔ SUCCESS  first  = 0",
+        "├─ group g  1 of 2 ended, 1 PENDING",
+        "│  ├─ ✔ SUCCESS  a  = 1",
+        "│  └─ · PENDING  b",
+        "└─ · PENDING  body",
+    ]
+
+
 def test_a_body_that_no_task_sent(app: Celeriac, store: Any, capsys: Any) -> None:
     store("first", "SUCCESS", 0, a_group(app, "g", "a"))
     store("a", "SUCCESS", 1, parent="first")

@@ -59,7 +59,8 @@ class Node:
 
     def walk(self) -> Iterator[Node]:
         """Yield this node and everything below it, each once."""
-        stack, seen = [self], set[str]()
+        stack: list[Node] = [self]
+        seen: set[str] = set()
         while stack:
             node = stack.pop()
             if node.id not in seen:
@@ -98,13 +99,15 @@ class _Reader:
     def attach(self, parent: Node, found: Any) -> list[Node]:
         """Put a child, as `as_tuple` gives it, below a node; return the tasks in it."""
         head, members = found
-        name = head[0] if isinstance(head, (list, tuple)) else head
+        name, before = head if isinstance(head, (list, tuple)) else (head, None)
         node, _ = self.task(str(name))
+        # A chord is noted by its body, whose parent is the header.
+        header = self.attach(parent, before) if before and before[1] is not None else []
         self.link(parent, node)
         if members is None:
-            return [node]
+            return [*header, node]
         node.is_group = True
-        return [task for member in members for task in self.attach(node, member)]
+        return [*header, *(task for member in members for task in self.attach(node, member))]
 
     def link(self, parent: Node, child: Node) -> None:
         if (parent.id, child.id) not in self._edges and parent is not child:
@@ -250,7 +253,7 @@ def _as_graph(root: Node) -> Any:
     labels: dict[str, str] = {}
     for node in root.walk():
         name = node.meta.get("name") or ("group" if node.is_group else node.state)
-        labels[node.id] = f"{name} {node.id[:8]}"
+        labels[node.id] = f"{name} {node.id[-8:]}"
         graph.states[node.id] = node.state
         graph.add_arc(node.id)
         for child in node.children:
