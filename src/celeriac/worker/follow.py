@@ -17,6 +17,7 @@ from typing import Any
 from celeriac.client.app import Celeriac
 from celeriac.client.context import Context
 from celeriac.client.errbacks import call_errback, takes_three
+from celeriac.client.groups import GroupResult
 from celeriac.client.records import make_record, read_meta
 from celeriac.client.workflow import Emission, pieces_of, results_of
 from celeriac.kernel.emit import emit, emit_step, next_of_lane
@@ -43,6 +44,9 @@ from celeriac.kernel.states import FAILURE, IGNORED, PROPAGATE_STATES
 from celeriac.kernel.wire import Headers
 
 logger = logging.getLogger("celeriac.task")
+
+NOTED = 1_000
+"""Parts of a chord's header that the record of the task before it names; larger ones are left out."""
 
 MARKED = 500
 """Records of steps that will never run, in one write."""
@@ -122,7 +126,11 @@ class Following:
     def _note_child(self, request: Context, steps: Sequence[Step]) -> None:
         result = results_of(self._app, steps)
         if result is not None:
-            result.parent = None
+            header = result.parent
+            if isinstance(header, GroupResult) and len(header) <= NOTED:
+                header.parent = None  # a chord is noted with its header, for who draws the tree
+            else:
+                result.parent = None
             request.children = [*(request.children or ()), result.as_tuple()]
 
     def next_step(self, request: Context, value: Any) -> list[Envelope]:
