@@ -14,10 +14,14 @@ from typing import Any, Self
 from celeriac.kernel import stamping
 from celeriac.kernel.parts import Parts
 from celeriac.kernel.signature import Signature, as_list, maybe_signature, signature
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, (Mapping, str, bytes))
+from celeriac.kernel.workflow import (
+    Workflow,
+    app_of,
+    cloned,
+    is_list,
+    shown,
+    without_repeats,
+)
 
 
 def _tasks_of(value: Any, app: Any) -> Any:
@@ -25,114 +29,13 @@ def _tasks_of(value: Any, app: Any) -> Any:
     if isinstance(value, Mapping):
         value = maybe_signature(value, app=app)
         return value.tasks if isinstance(value, (group, _chain)) else [value]
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
+        return tuple(maybe_signature(task, app=app) for task in value)
+    if isinstance(value, list):
         return [maybe_signature(task, app=app) for task in value]
     if isinstance(value, Parts):
         return value
     return Parts(maybe_signature(task, app=app) for task in value)
-
-
-def _app_of(tasks: Any) -> Any:
-    """Return the app of the first task that has one, or None."""
-    if isinstance(tasks, Parts) and not tasks.listed:
-        return None
-    for task in tasks:
-        if isinstance(task, Signature):
-            found = task._app if task._app is not None else task._inner_app()
-            if found is not None:
-                return found
-    return None
-
-
-def _cloned(tasks: Any) -> Any:
-    return [task.clone() if isinstance(task, Signature) else signature(task) for task in tasks]
-
-
-def _without_repeats(name: str, text: str) -> str:
-    """Return a workflow's text with the module of its first task taken from the others."""
-    module = name.rpartition(".")[0]
-    if not module:
-        return text
-    head, found, rest = text.partition(module + ".")
-    return head + found + rest.replace(module + ".", "")
-
-
-class Workflow(Signature):
-    """A signature made of others: sent and run by its app as a whole."""
-
-    _kind = ""
-
-    def _make(self, kwargs: Mapping[str, Any], app: Any, options: Mapping[str, Any]) -> None:
-        immutable = bool(options.get("immutable"))
-        args = options.get("args")
-        options = {k: v for k, v in options.items() if k not in ("immutable", "args")}
-        Signature.__init__(
-            self,
-            f"celery.{self._kind}",
-            args,
-            kwargs,
-            options,
-            subtask_type=self._kind,
-            immutable=immutable,
-            app=app,
-        )
-
-    @classmethod
-    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Signature:
-        """Return the workflow of a mapping, with signatures of those in it."""
-        made = cls.__new__(cls)
-        Signature.__init__(made, d, app=app)
-        made["kwargs"] = dict(made["kwargs"])
-        made["options"] = dict(made["options"])
-        made._restore(app)
-        return made
-
-    def _restore(self, app: Any) -> None:
-        """Make signatures of the mappings that it holds."""
-
-    @property
-    def type(self) -> Any:
-        """Refuse: there is no such task.
-
-        :raises KeyError: always.
-        """
-        raise KeyError(f"{self['task']} is no task: a workflow is sent as a whole")
-
-    def apply_async(
-        self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any
-    ) -> Any:
-        """Send it; return the result of its end.
-
-        :param args: go in front of the arguments of what runs first.
-        :param options: for what runs first; `link`, `link_error` and `task_id` for its end.
-        """
-        options = {name: value for name, value in options.items() if value is not None}
-        return self.app.send_canvas(self, args, kwargs, options)
-
-    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run it here; return the result of its end."""
-        options = {name: value for name, value in options.items() if value is not None}
-        return self.app.apply_canvas(self, args, kwargs, options)
-
-    def freeze(
-        self,
-        _id: str | None = None,
-        group_id: str | None = None,
-        chord: Any = None,
-        root_id: str | None = None,
-        parent_id: str | None = None,
-        group_index: int | None = None,
-    ) -> Any:
-        """Fix every id in it; return the result to come."""
-        fixed: dict[str, Any] = {"root_id": root_id, "parent_id": parent_id, "group_id": group_id}
-        fixed.update(group_index=group_index, chord=chord)
-        return self.app.freeze_canvas(self, _id, {k: v for k, v in fixed.items() if v is not None})
-
-    _freeze = freeze
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Send it."""
-        return self.apply_async(args, **options)
 
 
 @Signature.register_type("chain")
@@ -146,7 +49,7 @@ class _chain(Workflow):
     )
 
     def __init__(self, *tasks: Any, app: Any = None, **options: Any) -> None:
-        if len(tasks) == 1 and _is_list(tasks[0]):
+        if len(tasks) == 1 and is_list(tasks[0]):
             tasks = tuple(tasks[0])
         options.pop("use_link", None)
         made = [maybe_signature(task, app=app) for task in tasks]
@@ -156,7 +59,7 @@ class _chain(Workflow):
         self.tasks = [maybe_signature(task, app=app) for task in self.tasks]
 
     def _inner_app(self) -> Any:
-        return _app_of(self.tasks)
+        return app_of(self.tasks)
 
     @classmethod
     def joined(cls, tasks: Iterable[Any], app: Any = None) -> Signature:
@@ -165,10 +68,13 @@ class _chain(Workflow):
         A group that is followed by a task becomes a chord, one of a single task that task.
         """
         steps: list[Any] = []
-        for task in tasks:
+        rest = iter(tasks)
+        for task in rest:
+            if not steps and isinstance(task, group) and isinstance(_unrolled(task), group):
+                if not _is_empty(task):
+                    return _after_group(task, rest, cls, app)
+                continue
             _join(steps, task)
-        if len(steps) == 1 and isinstance(steps[0], (group, _chord)):
-            return steps[0]
         return cls._of(steps, app)
 
     @classmethod
@@ -198,7 +104,7 @@ class _chain(Workflow):
 
     def unchain_tasks(self) -> list[Any]:
         """Return copies of its tasks, with its own links on the last and its errbacks on each."""
-        tasks: list[Any] = _cloned(self.tasks)
+        tasks: list[Any] = cloned(self.tasks)
         for errback in as_list(self["options"].get("link_error")):
             for task in tasks:
                 task.link_error(errback)
@@ -211,7 +117,7 @@ class _chain(Workflow):
         """Return a copy; arguments are for its first task."""
         tasks = self.tasks
         copy = super().clone(args, None, **options)
-        copy["kwargs"] = {**self["kwargs"], "tasks": _cloned(tasks), **(kwargs or {})}
+        copy["kwargs"] = {**self["kwargs"], "tasks": cloned(tasks), **(kwargs or {})}
         return copy
 
     partial = clone
@@ -240,7 +146,7 @@ class _chain(Workflow):
     def __repr__(self) -> str:
         if not self.tasks:
             return f"<{type(self).__name__}@{id(self):#x}: empty>"
-        return _without_repeats(self.tasks[0]["task"], " | ".join(repr(t) for t in self.tasks))
+        return without_repeats(self.tasks[0]["task"], " | ".join(repr(t) for t in self.tasks))
 
     def __reduce__(self) -> Any:
         return signature, (dict(self),)
@@ -251,7 +157,7 @@ class chain(_chain):
 
     >>> chain(add.s(2, 2), add.s(4))  # doctest: +SKIP
 
-    `chain(x, y)` is `x | y`, and so may be a chord; `chain(x)` of one signature is that signature.
+    `chain(x, y)` is `x | y`, and so may be a chord.
 
     :param tasks: signatures, or one iterable of them.
     """
@@ -260,8 +166,8 @@ class chain(_chain):
         if not tasks or options:
             return super().__new__(cls)
         if len(tasks) == 1:
-            if not _is_list(tasks[0]):
-                return tasks[0] if isinstance(tasks[0], Signature) else signature(tasks[0])
+            if not is_list(tasks[0]):
+                return super().__new__(cls)
             tasks = tuple(tasks[0])
             if not tasks:
                 return super().__new__(cls)
@@ -311,6 +217,28 @@ def _join(steps: list[Any], other: Any) -> None:
         last["kwargs"] = {**last["kwargs"], "body": _longer(last.body, other)}
     else:
         steps.append(other if _is_lazy(other) else other.clone())
+
+
+def _after_group(first: Any, rest: Any, kind: Any, app: Any) -> Signature:
+    """Return what a group becomes of what follows it: a chord, or a chain that begins with one."""
+    made: Any = first
+    for other in rest:
+        other = _unrolled(maybe_signature(other))
+        if _is_empty(other):
+            continue
+        if made is first:
+            made = _chord(first, other.clone(), app=first._app)
+        elif isinstance(other, (group, _chain)):
+            tasks = other.unchain_tasks() if isinstance(other, _chain) else [other.clone()]
+            steps = [made, *tasks]
+            for one in rest:
+                _join(steps, one)
+            chained: Signature = kind._of(steps, app)
+            return chained
+        else:
+            made["kwargs"]["body"] = _longer(made.body, other)
+    found: Signature = made
+    return found
 
 
 def _is_lazy(task: Any) -> bool:
@@ -372,7 +300,7 @@ class group(Workflow):
         self.tasks = _tasks_of(self.tasks, app)
 
     def _inner_app(self) -> Any:
-        return _app_of(self.tasks)
+        return app_of(self.tasks)
 
     def __or__(self, other: Any) -> Any:
         """Return the chord with this as its header and `other` as its body."""
@@ -386,14 +314,14 @@ class group(Workflow):
         """Return a copy, with copies of its tasks."""
         tasks = self.tasks
         copy = super().clone(args, None, **options)
-        copy["kwargs"] = {**self["kwargs"], "tasks": _cloned(tasks), **(kwargs or {})}
+        copy["kwargs"] = {**self["kwargs"], "tasks": cloned(tasks), **(kwargs or {})}
         return copy
 
     partial = clone
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Self:
         """Give its tasks countdowns that grow from `start` by `step`, up to `stop`."""
-        delays = itertools.count(start, step)
+        delays = itertools.count(float(start), step)
         for task in self.tasks:
             delay = next(delays)
             task.set(countdown=delay if stop is None else min(delay, stop))
@@ -441,7 +369,7 @@ class group(Workflow):
     def __repr__(self) -> str:
         if not self.tasks:
             return "group(<empty>)"
-        return _without_repeats(self.tasks[0]["task"], f"group({list(self.tasks)!r})")
+        return without_repeats(self.tasks[0]["task"], f"group({shown(self.tasks)!r})")
 
 
 @Signature.register_type("chord")
@@ -494,8 +422,8 @@ class _chord(Workflow):
         self.body = maybe_signature(self["kwargs"].get("body"), app=app)
 
     def _inner_app(self) -> Any:
-        found = _app_of(self.tasks)
-        return found if found is not None else _app_of([self.body])
+        found = app_of(self.tasks)
+        return found if found is not None else app_of([self.body])
 
     def header_group(self) -> group:
         """Return the header as a group of the same tasks."""
@@ -512,10 +440,9 @@ class _chord(Workflow):
         if not isinstance(other, Signature):
             return NotImplemented
         other = _unrolled(other)
-        if isinstance(other, (group, _chain)) and not isinstance(other, _chord):
-            return _chain.joined([self, other], app=self._app)
-        if isinstance(other, _chord) or self.body is None:
-            return _chain.joined([self, other], app=self._app)
+        if isinstance(other, (group, _chain)) or self.body is None:
+            tasks = other.unchain_tasks() if isinstance(other, _chain) else [other]
+            return _chain._of([self, *tasks], self._app)
         copy = self.clone()
         copy.body = _longer(copy.body, other)
         return copy
@@ -525,7 +452,7 @@ class _chord(Workflow):
         tasks, body = self.tasks, self.body
         copy = super().clone(args, None, **options)
         if not (isinstance(tasks, Parts) and not tasks.listed):
-            tasks = _cloned(tasks)
+            tasks = cloned(tasks)
         copy["kwargs"] = {
             **self["kwargs"],
             "header": tasks,
@@ -576,14 +503,14 @@ class _chord(Workflow):
         return len(self.tasks)
 
     def __repr__(self) -> str:
-        body, tasks = self.body, list(self.tasks)
+        body, tasks = self.body, shown(self.tasks)
         if body is None:
             return f"<chord without body: {tasks!r}>"
         if isinstance(body, _chain) and body.tasks:
             first, *rest = body.tasks
-            shown = " | ".join([first.reprcall(tasks), *(repr(task) for task in rest)])
-            return "%" + _without_repeats(first["task"], f"({shown})")
-        return "%" + _without_repeats(body["task"], body.reprcall(tasks))
+            text = " | ".join([first.reprcall(tasks), *(repr(task) for task in rest)])
+            return "%" + without_repeats(first["task"], f"({text})")
+        return "%" + without_repeats(body["task"], body.reprcall(tasks))
 
 
 chord = _chord

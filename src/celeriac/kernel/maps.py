@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from celeriac.kernel.canvas import Workflow, group
+from celeriac.kernel.canvas import group
 from celeriac.kernel.parts import Parts
 from celeriac.kernel.signature import Signature, maybe_signature, reprcall
+from celeriac.kernel.workflow import Workflow
 
 SHOWN = 100
 """Characters of a map's arguments that its repr shows."""
@@ -29,7 +30,6 @@ class _map(Signature):
             (),
             {"task": maybe_signature(_as_signature(task), app=app), "it": items},
             options,
-            subtask_type=type(self).__name__,
             immutable=True,
             app=app if app is not None else getattr(task, "_app", None),
         )

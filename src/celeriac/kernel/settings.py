@@ -55,7 +55,6 @@ _OLD = {
     "task_remote_tracebacks": "CELERY_REMOTE_TRACEBACKS",
     "task_repr_maxlevels": "CELERY_REPR_MAXLEVELS",
     "task_send_sent_event": "CELERY_SEND_TASK_SENT_EVENT",
-    "task_allow_error_cb_on_chord_header": "CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",
     "worker_agent": "CELERYD_AGENT",
     "worker_autoscaler": "CELERYD_AUTOSCALER",
     "worker_cancel_long_running_tasks_on_connection_loss": "CELERYD_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS",
@@ -192,6 +191,13 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "A task over its hard limit is done; False delivers it again.",
         ("CELERY_ACKS_ON_TIMEOUT",),
+    ),
+    Setting(
+        "task_allow_error_cb_on_chord_header",
+        "bool",
+        False,
+        "An errback linked to a chord is also called for each task of its header that fails.",
+        ("CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",),
     ),
     Setting(
         "task_always_eager",
@@ -467,7 +473,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_ignored(
         _SELF,
-        "worker_cancel_long_running_tasks_on_connection_loss worker_deduplicate_successful_tasks worker_hijack_root_logger worker_redirect_stdouts worker_redirect_stdouts_level worker_soft_shutdown_timeout worker_enable_soft_shutdown_on_idle worker_log_datefmt worker_task_log_datefmt task_remote_tracebacks task_retry_on_worker_lost task_allow_error_cb_on_chord_header",
+        "worker_cancel_long_running_tasks_on_connection_loss worker_deduplicate_successful_tasks worker_hijack_root_logger worker_redirect_stdouts worker_redirect_stdouts_level worker_soft_shutdown_timeout worker_enable_soft_shutdown_on_idle worker_log_datefmt worker_task_log_datefmt task_remote_tracebacks task_retry_on_worker_lost",
     ),
     *_ignored(
         _LATER,
