@@ -29,21 +29,6 @@ _UNKNOWN = (
 )
 
 DIFFERENCES: tuple[Difference, ...] = (
-    # Both ways.
-    Difference(
-        "repr_of_signatures",
-        [
-            *("c.add(1, 2)", "c.add(1, y=2)", "c.add(1, 2)", "c.add(1, 2) | add(3)"),
-            *("group([c.add(1, 2), add(3, 4)])", "%c.total([add(1, 2), add(3, 4)])"),
-            *("group(<empty>)", "'c.add(7, 1, 2)'"),
-        ],
-        "the tasks of a group are a list, however they were given",
-    ),
-    Difference(
-        "chain_of_one_is_the_signature",
-        ("Signature", True),
-        "`chain(x)` of one signature is that signature, as Celery's documentation has it",
-    ),
     # With a worker.
     Difference(
         "chain_reused_gives_new_ids",
