@@ -4,6 +4,7 @@ Owns: nothing; re-exports.  May import: client.
 """
 
 from celeriac.client.eager import EagerResult
+from celeriac.client.groups import GroupResult, ResultSet
 from celeriac.client.result import (
     AsyncResult,
     allow_join_result,
@@ -14,6 +15,8 @@ from celeriac.client.result import (
 __all__ = [
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
+    "ResultSet",
     "allow_join_result",
     "denied_join_result",
     "result_from_tuple",

@@ -386,3 +386,30 @@ def test_eager_async_task(app: Celeriac) -> None:
         return t.apply((2,)).get()
 
     assert asyncio.run(main()) == 2
+
+
+def test_what_failed_first_is_raised(app: Celeriac, worker: Any, tasks: Any) -> None:
+    first = tasks.fail.delay()
+    first.get(timeout=10, propagate=False)
+
+    @app.task(name="late")
+    def late() -> None:
+        assert tasks.gate.wait(20)
+        raise KeyError("because of the first")
+
+    class Unasked(AsyncResult[Any]):
+        """A parent that had not failed when it was asked first."""
+
+        asked = 0
+
+        def maybe_throw(self, *args: Any, **kwargs: Any) -> Any:
+            self.asked += 1
+            return super().maybe_throw(*args, **kwargs) if self.asked > 1 else None
+
+    result = late.delay()
+    result.parent = Unasked(first.id, app=app)
+    tasks.gate.set()
+    with pytest.raises(OwnError):
+        result.get(timeout=10)
+    with pytest.raises(KeyError):
+        result.get(timeout=10, follow_parents=False)

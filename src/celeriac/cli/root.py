@@ -29,6 +29,7 @@ COMMANDS = {
     "schedule": ("celeriac.cli.schedule:schedule", "Look at the schedule, and change it."),
     "call": ("celeriac.cli.calls:call", "Send a task by its name."),
     "result": ("celeriac.cli.calls:result", "Show the result of a task."),
+    "graph": ("celeriac.cli.graph:graph", "Show how far a workflow is, as a tree."),
     "status": ("celeriac.cli.inspect:status", "Show the workers that answer."),
     "top": ("celeriac.cli.top:top", "Watch workers, queues, rates and running tasks."),
     "events": ("celeriac.cli.events:events", "Print events, or take snapshots of the fleet."),

@@ -31,7 +31,7 @@ from celeriac.client.announce import sent_event
 from celeriac.client.builtins import BUILT_IN
 from celeriac.client.compose import Plan, compose
 from celeriac.client.endings import end_withdrawn
-from celeriac.client.groups import GroupResult
+from celeriac.client.groups import GroupResult, ResultSet
 from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
 from celeriac.client.result import AsyncResult
@@ -556,18 +556,19 @@ class Celeriac:
         policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
         (self._publisher or self._make_publisher()).publish(envelopes, policy)
 
-    def GroupResult(  # noqa: N802 - Celery's name
-        self,
-        id: str | None = None,  # noqa: A002
-        results: Sequence[Any] | None = None,
-        **kwargs: Any,
-    ) -> GroupResult:
-        """Return the results of a group."""
-        return GroupResult(id, results, app=self, **kwargs)
-
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802
         """Return the result of a task id."""
         return AsyncResult(task_id, app=self, **kwargs)
+
+    @functools.cached_property
+    def GroupResult(self) -> type[GroupResult]:  # noqa: N802
+        """The class of groups' results, for this app: `app.GroupResult.restore(id)`."""
+        return type("GroupResult", (GroupResult,), {"_app": self})
+
+    @functools.cached_property
+    def ResultSet(self) -> type[ResultSet]:  # noqa: N802
+        """The class of sets of results, for this app."""
+        return type("ResultSet", (ResultSet,), {"_app": self})
 
     def revoke(self, ids: Sequence[str], *, terminate: bool = False) -> None:
         """Keep tasks from running: those that wait are taken back and become REVOKED.

@@ -14,14 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from celeriac.client.attempt import Attempt
-from celeriac.client.compose import _times, check_limits
+from celeriac.client.compose import _embed, _times, check_limits
 from celeriac.client.context import Context
 from celeriac.client.current import get_current_request
+from celeriac.client.errbacks import call_errback, takes_three
 from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
 from celeriac.kernel.errors import Ignore, Reject, Retry
 from celeriac.kernel.ids import uuid
 from celeriac.kernel.message import Envelope
+from celeriac.kernel.signature import as_list
 from celeriac.kernel.states import (
     FAILURE,
     IGNORED,
@@ -51,6 +53,8 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 class EagerResult(AsyncResult[R], Generic[R]):
     """The result of a task that was run in place."""
+
+    _stored = False
 
     def __init__(
         self,
@@ -125,6 +129,10 @@ def apply_eagerly(
     head = Headers(task.name, task_id)
     head.origin = app.origin
     head.extra = dict(options.get("headers") or {})
+    names = options.get("stamped_headers")
+    if names:
+        head.stamped_headers = list(names)
+        head.stamps = {name: options[name] for name in names if name in options}
     head.group, head.group_index = options.get("group_id"), options.get("group_index")
     parent = get_current_request()
     if parent is not None and not parent.called_directly:
@@ -136,7 +144,7 @@ def apply_eagerly(
     )
     args = tuple(args)
     while True:
-        request = Context(head, envelope, args, kwargs)
+        request = Context(head, envelope, args, kwargs, _embed(options))
         request.is_eager = True
         request.hostname = app.origin.partition("@")[2]
         attempt = Attempt(task, request, run_coroutine).run()
@@ -155,7 +163,7 @@ def apply_eagerly(
     if store and state not in (IGNORED, REJECTED, PENDING):
         app.store([make_record(app, request, state, value, attempt.traceback)])
     result: EagerResult[Any] = EagerResult(task_id, value, state, attempt.traceback, task.name, app)
-    _follow(app, options, result)
+    _follow(app, options, result, request, error)
     return result
 
 
@@ -169,9 +177,21 @@ def _state(error: BaseException | None) -> str:
     return FAILURE
 
 
-def _follow(app: Celeriac, options: dict[str, Any], result: EagerResult[Any]) -> None:
-    key = "link" if result.state == SUCCESS else "link_error"
-    links = options.get(key) or ()
-    for link in links if isinstance(links, (list, tuple)) else [links]:
-        signature = app.signature(link)
-        signature.apply((result.result if result.state == SUCCESS else result.id,))
+def _follow(
+    app: Celeriac,
+    options: dict[str, Any],
+    result: EagerResult[Any],
+    request: Context,
+    error: BaseException | None,
+) -> None:
+    if error is None:
+        for link in as_list(options.get("link")):
+            app.signature(link).apply((result.result,))
+    if error is None or result.state != FAILURE:
+        return
+    for link in as_list(options.get("link_error")):
+        task = app.tasks.get(link["task"])
+        if task is not None and takes_three(task, link):
+            call_errback(task, link, request, error, result.traceback)
+        else:
+            app.signature(link).apply((result.id,))

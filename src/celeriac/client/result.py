@@ -10,10 +10,12 @@ import builtins
 import contextlib
 import datetime as dt
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from celeriac.client.current import _join_allowed, get_current_app, get_current_request
+from celeriac.client.graph import Graph
 from celeriac.client.records import read_meta
 from celeriac.kernel.errors import IncompleteStream, TimeoutError
 from celeriac.kernel.message import Record
@@ -64,7 +66,12 @@ class AsyncResult(Generic[R]):
     """The result of one task, by its id.
 
     Waiting does not poll where the store can notify; `await result` waits without a thread.
+
+    :param parent: the result of what came before in a chain: an AsyncResult or a GroupResult.
     """
+
+    _stored = True
+    """The store has it, or will have."""
 
     def __init__(
         self,
@@ -72,7 +79,7 @@ class AsyncResult(Generic[R]):
         backend: Any = None,
         task_name: str | None = None,
         app: Celeriac | None = None,
-        parent: AsyncResult[Any] | None = None,
+        parent: Any = None,
     ) -> None:
         if id is None:
             raise ValueError("AsyncResult requires a valid id, not None")
@@ -141,8 +148,8 @@ class AsyncResult(Generic[R]):
         return dt.datetime.fromisoformat(value) if isinstance(value, str) else value
 
     @property
-    def children(self) -> list[AsyncResult[Any]] | None:
-        """The results of what the task sent while it ran."""
+    def children(self) -> list[Any] | None:
+        """The results of what the task sent while it ran: AsyncResults and GroupResults."""
         found = self._read().get("children")
         if found is None:
             return None
@@ -213,15 +220,20 @@ class AsyncResult(Generic[R]):
         meta = self._read()
         if meta["status"] not in READY_STATES:
             meta = self._wait(timeout, interval, on_interval)
+            if propagate and follow_parents and meta["status"] in PROPAGATE_STATES:
+                self._raise_of_parents()
         return self._outcome(meta, propagate, callback)
 
     wait = get
 
     def _raise_of_parents(self) -> None:
-        node = self.parent
+        """Raise what failed first: the error of a step says more than that of those behind it."""
+        parents, node = [], self.parent
         while node is not None:
-            node.maybe_throw()
+            parents.append(node)
             node = node.parent
+        for parent in reversed(parents):
+            parent.maybe_throw()
 
     def _wait(
         self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None
@@ -280,7 +292,10 @@ class AsyncResult(Generic[R]):
             raise TimeoutError(f"task {self.id} had not ended after {timeout} s") from None
         finally:
             app.watcher.discard(self.id, callback)
-        return self._outcome(self._keep(record), propagate, None)
+        meta = self._keep(record)
+        if propagate and self.parent is not None and meta["status"] in PROPAGATE_STATES:
+            await app.in_thread(self._raise_of_parents)
+        return self._outcome(meta, propagate, None)
 
     def __await__(self) -> Generator[Any, Any, R]:
         return self.aget().__await__()
@@ -290,17 +305,23 @@ class AsyncResult(Generic[R]):
     ) -> AsyncResult[R]:
         """Call `callback` with this result once the task returned, `on_error` once it failed.
 
-        They are called from the watcher's thread.
+        They are called from the watcher's thread, or here where it is known to have ended.
         """
 
-        def settled(record: Record) -> None:
-            meta = self._keep(record)
-            if meta["status"] == SUCCESS:
+        def settle() -> None:
+            if self._read()["status"] == SUCCESS:
                 callback(self)
             elif on_error is not None:
                 on_error(self)
 
-        self.app.watcher.add(self.id, settled)
+        def settled(record: Record) -> None:
+            self._keep(record)
+            settle()
+
+        if self._meta is not None:
+            settle()
+        else:
+            self.app.watcher.add(self.id, settled)
         return self
 
     def maybe_throw(
@@ -323,24 +344,44 @@ class AsyncResult(Generic[R]):
 
     # -- the tree -------------------------------------------------------------------------------
 
-    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, AsyncResult[Any]]]:
-        """Walk the tree of children: pairs of parent and result."""
-        stack: list[tuple[Any, AsyncResult[Any]]] = [(None, self)]
-        while stack:
-            parent, node = stack.pop(0)
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Walk the tree of children, level by level: pairs of parent and result.
+
+        :param intermediate: go on where something has not ended, with what is known of it.
+        :raises IncompleteStream: something has not ended.
+        """
+        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
+        while waiting:
+            parent, node = waiting.popleft()
             yield parent, node
-            if node.ready():
-                stack.extend((node, child) for child in node.children or ())
-            elif not intermediate:
+            if intermediate or node.ready():
+                waiting.extend((node, child) for child in node.children or ())
+            else:
                 raise IncompleteStream(f"task {node.id} has not ended")
 
+    @property
+    def graph(self) -> Graph:
+        """The tree of children, as far as it is known."""
+        return self.build_graph(intermediate=True)
+
+    def build_graph(self, intermediate: bool = False, formatter: Any = None) -> Graph:
+        """Return the tree of children as a graph.
+
+        :param intermediate: with what has not ended too.
+        :raises IncompleteStream: something has not ended.
+        """
+        return Graph(self.iterdeps(intermediate))
+
     def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
-        """Walk the tree of children, waiting: pairs of result and value."""
-        stack: list[AsyncResult[Any]] = [self]
-        while stack:
-            node = stack.pop(0)
+        """Walk the tree of children, waiting: pairs of result and value.
+
+        :param kwargs: as `get` takes them.
+        """
+        waiting: deque[Any] = deque([self])
+        while waiting:
+            node = waiting.popleft()
             yield node, node.get(**kwargs)
-            stack.extend(node.children or ())
+            waiting.extend(node.children or ())
 
     def get_leaf(self) -> Any:
         """Return the value of the last result of the tree."""
@@ -420,11 +461,15 @@ def _with_remote(error: Any, traceback: str | None) -> BaseException:
     return cast("BaseException", error)
 
 
-def result_from_tuple(value: Any, app: Celeriac | None = None) -> AsyncResult[Any]:
-    """Return the result of what `as_tuple` gave."""
-    if isinstance(value, AsyncResult):
-        return value
-    head, _ = value
-    task_id, parent = head if isinstance(head, (list, tuple)) else (head, None)
+def result_from_tuple(value: Any, app: Celeriac | None = None) -> Any:
+    """Return the AsyncResult or GroupResult of what `as_tuple` gave."""
+    if not isinstance(value, (list, tuple)):
+        return value  # a result already
+    head, members = value
+    found_id, parent = head if isinstance(head, (list, tuple)) else (head, None)
     app = app if app is not None else get_current_app()
-    return AsyncResult(task_id, app=app, parent=result_from_tuple(parent, app) if parent else None)
+    above = result_from_tuple(parent, app) if parent else None
+    if members is not None:
+        results = [result_from_tuple(member, app) for member in members]
+        return app.GroupResult(found_id, results, parent=above)
+    return AsyncResult(found_id, app=app, parent=above)

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from celeriac.kernel.errors import BrokerUnavailable
 from celeriac.kernel.message import Record
@@ -41,30 +41,44 @@ class Watcher:
 
     def add(self, task_id: str, callback: Callback) -> None:
         """Call `callback` with the record once it is final, from the watcher's thread."""
+        self.add_all((task_id,), callback)
+
+    def add_all(self, ids: Sequence[str], callback: Callback) -> None:
+        """Call `callback` with each record once it is final, from the watcher's thread."""
+        if not ids:
+            return
         with self._lock:
-            self._waiting[task_id].append(callback)
+            for task_id in ids:
+                self._waiting[task_id].append(callback)
             watch = self._watch
             if watch is None:
                 watch = self._watch = self._store.watch()
-                watch.add(list(self._waiting))
+                ids = list(self._waiting)
                 self._thread = threading.Thread(
                     target=self._run, args=(watch,), name="celeriac-watcher", daemon=True
                 )
                 self._thread.start()
-            watch.add([task_id])
+            watch.add(ids)
 
     def discard(self, task_id: str, callback: Callback) -> None:
         """Wait no longer."""
+        self.discard_all((task_id,), callback)
+
+    def discard_all(self, ids: Sequence[str], callback: Callback) -> None:
+        """Wait no longer for any of these."""
         with self._lock:
-            callbacks = self._waiting.get(task_id)
-            if callbacks is None:
-                return
-            if callback in callbacks:
-                callbacks.remove(callback)
-            if not callbacks:
-                del self._waiting[task_id]
-                if self._watch is not None:
-                    self._watch.discard([task_id])
+            gone = []
+            for task_id in ids:
+                callbacks = self._waiting.get(task_id)
+                if callbacks is None:
+                    continue
+                if callback in callbacks:
+                    callbacks.remove(callback)
+                if not callbacks:
+                    del self._waiting[task_id]
+                    gone.append(task_id)
+            if gone and self._watch is not None:
+                self._watch.discard(gone)
 
     def wait(self, task_id: str, timeout: float | None) -> Record | None:
         """Block until the result is final; None when `timeout` seconds have passed."""

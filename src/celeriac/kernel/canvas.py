@@ -341,7 +341,7 @@ class group(Workflow):
 
     def link(self, callback: Any) -> Any:
         """Call `callback` after its first task: a group as a whole is followed by a chord's body."""
-        return self.tasks[0].link(maybe_signature(callback).clone(immutable=True))
+        return self.tasks[0].link(maybe_signature(callback).clone().set(immutable=True))
 
     def link_error(self, errback: Any) -> Any:
         """Call `errback` for each of its tasks that fails."""
@@ -476,7 +476,7 @@ class _chord(Workflow):
         errback = maybe_signature(errback)
         tasks = self.header_group()
         if self.app.conf.task_allow_error_cb_on_chord_header:
-            tasks._each(lambda task: task.link_error(errback.clone(immutable=True)))
+            tasks._each(lambda task: task.link_error(errback.clone().set(immutable=True)))
         tasks._each(lambda task: task.link_error(errback) if isinstance(task, _chord) else None)
         self.body.link_error(errback)
         return errback

@@ -266,7 +266,11 @@ class Signature(dict[str, Any]):
         self.stamp_links(visitor, append_stamps, **headers)
         found = visitor.on_signature(self, **headers) if visitor is not None else None
         own = stamping.stamps_of(self["options"])
-        return self.set(**stamping.merge(headers, found, own, append=append_stamps))
+        merged = stamping.merge(headers, found, own, append=append_stamps)
+        plain = stamping.not_stamps(merged)
+        if plain:
+            self["options"]["headers"] = {**(self["options"].get("headers") or {}), **plain}
+        return self.set(**{name: merged[name] for name in merged if name not in plain})
 
     def stamp_links(self, visitor: Any, append_stamps: bool = False, **headers: Any) -> None:
         """Stamp what is linked to it."""

@@ -2,7 +2,7 @@
 
 A stamp is an option of its own name; the option `stamped_headers` lists which those are.
 
-Owns: StampingVisitor, merge, stamps_of.  May import: the standard library only.
+Owns: StampingVisitor, merge, stamps_of, not_stamps.  May import: the standard library only.
 """
 
 from __future__ import annotations
@@ -65,6 +65,12 @@ def stamps_of(options: Mapping[str, Any]) -> dict[str, Any]:
     if not names:
         return {}
     return {LISTED: list(names), **{name: options[name] for name in names if name in options}}
+
+
+def not_stamps(merged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a visitor gave beside its stamps: headers of the message."""
+    names = merged.get(LISTED) or ()
+    return {name: merged[name] for name in merged if name != LISTED and name not in names}
 
 
 def merge(

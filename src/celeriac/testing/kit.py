@@ -194,15 +194,15 @@ class _Watcher(Watcher):
         super().__init__(kit.family.results())
         self._kit = kit
 
-    def add(self, task_id: str, callback: Callback) -> None:
+    def add_all(self, ids: Sequence[str], callback: Callback) -> None:
         self._kit.run_until_empty(failures="keep")
-        record = self._final(task_id)
-        if record is not None:
+        for task_id in ids:
+            record = self._final(task_id)
+            if record is None:
+                raise AssertionError(self._kit.why_not(task_id))
             callback(record)
-            return
-        raise AssertionError(self._kit.why_not(task_id))
 
-    def discard(self, task_id: str, callback: Callback) -> None:
+    def discard_all(self, ids: Sequence[str], callback: Callback) -> None:
         """Do nothing: nobody waits here."""
 
     def wait(self, task_id: str, timeout: float | None) -> Record | None:

@@ -10,13 +10,14 @@ May import: kernel, ports, client.
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from celeriac.client.app import Celeriac
 from celeriac.client.context import Context
+from celeriac.client.errbacks import call_errback, takes_three
+from celeriac.client.groups import GroupResult
 from celeriac.client.records import make_record, read_meta
 from celeriac.client.workflow import Emission, pieces_of, results_of
 from celeriac.kernel.emit import emit, emit_step, next_of_lane
@@ -43,6 +44,9 @@ from celeriac.kernel.states import FAILURE, IGNORED, PROPAGATE_STATES
 from celeriac.kernel.wire import Headers
 
 logger = logging.getLogger("celeriac.task")
+
+NOTED = 1_000
+"""Parts of a chord's header that the record of the task before it names; larger ones are left out."""
 
 MARKED = 500
 """Records of steps that will never run, in one write."""
@@ -122,7 +126,11 @@ class Following:
     def _note_child(self, request: Context, steps: Sequence[Step]) -> None:
         result = results_of(self._app, steps)
         if result is not None:
-            result.parent = None
+            header = result.parent
+            if isinstance(header, GroupResult) and len(header) <= NOTED:
+                header.parent = None  # a chord is noted with its header, for who draws the tree
+            else:
+                result.parent = None
             request.children = [*(request.children or ()), result.as_tuple()]
 
     def next_step(self, request: Context, value: Any) -> list[Envelope]:
@@ -214,7 +222,7 @@ class Following:
             try:
                 task = self._app.tasks.get(link["task"])
                 if task is not None and takes_three(task, link):
-                    self._call_here(task, link, request, error, traceback)
+                    call_errback(task, link, request, error, traceback)
                 else:
                     made += self._linked(request, link, (request.id,), f"errbacks{index}")
             except (CeleryError, TypeError, ValueError, KeyError) as broken:
@@ -222,21 +230,6 @@ class Following:
                     "an errback of %s[%s] was not sent: %s", request.head.task, request.id, broken
                 )
         return made
-
-    def _call_here(
-        self,
-        task: Any,
-        link: Mapping[str, Any],
-        request: Context,
-        error: BaseException,
-        traceback: str | None,
-    ) -> None:
-        try:
-            task(request, error, traceback, *(link.get("args") or ()), **(link.get("kwargs") or {}))
-        except Exception:  # a user's errback: the failure that it is told of must still be settled
-            logger.exception(
-                "errback %s of task %s[%s] failed", task.name, request.task, request.id
-            )
 
     # -- what will never run --------------------------------------------------------------------
 
@@ -295,27 +288,3 @@ class Following:
             if piece is None:
                 return
             rest, more = piece["rest"], piece["more"]
-
-
-def takes_three(task: Any, link: Mapping[str, Any]) -> bool:
-    """Return whether an errback is called in place with (request, exception, traceback).
-
-    A function that takes more than one argument beside those that are given already; a bound task,
-    a class of its own and an immutable signature are sent instead, with the failed task's id.
-    """
-    function = getattr(type(task), "__wrapped__", None)
-    if function is None or link.get("immutable") or inspect.ismethod(task.run):
-        return False
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
-        return True
-    given = link.get("kwargs") or {}
-    free = [
-        one
-        for one in parameters
-        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) and one.name not in given
-    ]
-    return len(free) - len(link.get("args") or ()) > 1

@@ -150,7 +150,15 @@ class RedisBroker:
 
     def withdraw(self, ids: Sequence[str]) -> Sequence[str]:
         """Take messages back."""
-        return [one.decode() for some in _slices(ids) for one in self._run(WITHDRAW, *some)]
+        return [envelope.id for envelope in self.take_back(ids)]
+
+    def take_back(self, ids: Sequence[str]) -> Sequence[Envelope]:
+        """Take messages back, and return them."""
+        found: list[Envelope] = []
+        for some in _slices(ids):
+            flat = self._run(WITHDRAW, *some)
+            found += [unpack(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+        return found
 
     def count(self, queues: Sequence[str]) -> Mapping[str, QueueCount]:
         """Count what the queues hold."""

@@ -1,4 +1,4 @@
--- ARGV: P, ids...  Returns those that waited and do no longer.
+-- ARGV: P, ids...  Returns those that waited and do no longer, each with its value.
 local found = {}
 local holders = redis.call('ZRANGE', P .. 'l', 0, -1)
 
@@ -23,11 +23,13 @@ for i = 2, #ARGV do
       redis.call('HDEL', M, id)
       redis.call('HDEL', P .. 'n', id)
       found[#found + 1] = id
+      found[#found + 1] = value
     elseif not is_held(id) then
       -- To look for it in the list would take as long as the list is.
       redis.call('HSET', M, id, 't' .. lane)
       redis.call('HINCRBY', P .. 'z', lane, 1)
       found[#found + 1] = id
+      found[#found + 1] = value
     end
   end
 end

@@ -1,0 +1,1 @@
+"""The same behaviours under Celery and under celeriac."""
