@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.support.redis_server import RedisServer
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(scope="session")
 def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
+    with RedisServer(tmp_path_factory.mktemp("redis"), fsync="everysec") as server:
+        yield server
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import kombu
 import pytest
 from tests.support.project import eventually
-from tests.support.redis_server import RedisServer
+from tests.support.redis import RedisServer
 
 from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.broker import RedisBroker
@@ -31,8 +31,8 @@ class Fleet:
 
     def __init__(self, server: RedisServer, **options: Any) -> None:
         self.server, self.client = server, server.client
-        self.kombu = kombu.Connection(server.url, transport_options=options)
-        self.family = RedisFamily(server.url, options)
+        self.kombu = kombu.Connection(server.url(), transport_options=options)
+        self.family = RedisFamily(server.url(), options)
         self.broker: RedisBroker = self.family.broker()
         self.broker.open()
         self._consumers: list[RedisConsumer] = []

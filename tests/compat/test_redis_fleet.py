@@ -14,7 +14,7 @@ import celery
 import pytest
 from tests.support.fleet import Fleet
 from tests.support.project import eventually
-from tests.support.redis_server import RedisServer
+from tests.support.redis import RedisServer
 
 pytestmark = [
     pytest.mark.service,

@@ -15,7 +15,7 @@ import celery
 
 from celeriac import Celeriac
 from tests.support.project import Process, eventually
-from tests.support.redis_server import RedisServer
+from tests.support.redis import RedisServer
 
 TASKS = """
 import os, pathlib, time
@@ -83,14 +83,14 @@ class Fleet:
             ("celeriac", "from celeriac import Celery"),
         ):
             body = textwrap.dedent(TASKS).format(
-                folder=str(folder), url=server.url, settings=settings
+                folder=str(folder), url=server.url(), settings=settings
             )
             (folder / f"{side}_side.py").write_text(f"SIDE = {side!r}\n{head}\n{body}")
         self.celery = celery.Celery(
-            "fleet", broker=server.url, backend=server.url, set_as_current=False
+            "fleet", broker=server.url(), backend=server.url(), set_as_current=False
         )
         self.celeriac = Celeriac(
-            "fleet", broker=server.url, backend=server.url, set_as_current=False
+            "fleet", broker=server.url(), backend=server.url(), set_as_current=False
         )
         self.celery.conf.update(settings)
         self.celeriac.conf.update(settings)
