@@ -398,3 +398,70 @@ def test_what_is_no_frame_does_not_go_to_celery() -> None:
 def test_headers_know_no_field_of_an_envelope() -> None:
     ours = {field.name for field in msgspec.structs.fields(Headers)}
     assert not ours & {"queue", "priority", "not_before", "expires_at", "attempt", "retries"}
+
+
+V1 = {
+    "task": "app.add",
+    "id": ID,
+    "args": [1],
+    "kwargs": {"b": 2},
+    "retries": 3,
+    "eta": "2030-01-01T00:00:00",
+    "expires": None,
+    "utc": True,
+    "callbacks": [{"task": "x"}],
+    "errbacks": None,
+    "timelimit": [10, None],
+    "taskset": "the-group",
+    "chord": None,
+}
+
+
+def test_task_protocol_1_becomes_protocol_2() -> None:
+    envelope = from_celery({}, {}, json.dumps(V1).encode(), queue="q")
+    head, payload = unpack(envelope.body)
+    assert (envelope.id, envelope.attempt) == (ID, 3)
+    assert envelope.not_before == dt.datetime(2030, 1, 1, tzinfo=dt.UTC).timestamp()
+    assert (head.task, head.group, head.timelimit) == ("app.add", "the-group", (10, None))
+    args, kwargs, embed = json.loads(payload)
+    assert (args, kwargs) == ([1], {"b": 2})
+    assert embed == {**NO_EMBED, "callbacks": [{"task": "x"}]}
+
+
+def test_a_local_time_of_protocol_1_is_the_machines() -> None:
+    said = {**V1, "utc": False}
+    envelope = from_celery({}, {}, json.dumps(said).encode(), queue="q")
+    assert envelope.not_before == dt.datetime(2030, 1, 1).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("body", "properties", "named"),
+    [
+        (b"\x80\x02", {"content_type": "application/x-python-serialize"}, "task_protocol=2"),
+        (b"nonsense", {}, "no JSON"),
+        (b"[]", {}, "names no task"),
+        (b'{"task": "t"}', {}, "names no task"),
+    ],
+)
+def test_what_is_neither_protocol_is_refused(
+    body: bytes, properties: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(WireError, match=named):
+        from_celery({}, properties, body, queue="q")
+
+
+def test_the_property_expiration_goes_both_ways() -> None:
+    body = pack(Headers("t", ID), b"[]")
+    _, properties, _ = to_celery(Envelope(ID, "q", body, expires_at=1_100.0), now=1_000.0)
+    assert properties["expiration"] == "100000"
+    headers = {"task": "t", "id": ID}
+    assert from_celery(headers, properties, b"[]", queue="q", now=5.0).expires_at == 105.0
+    with pytest.raises(WireError, match="expiration"):
+        from_celery(headers, {"expiration": "soon"}, b"[]", queue="q", now=5.0)
+
+
+def test_how_often_a_message_was_parked_goes_both_ways() -> None:
+    body = pack(Headers("t", ID, parked=2, parked_at=5.0), b"[]")
+    headers, properties, payload = to_celery(Envelope(ID, "q", body))
+    head, _ = unpack(from_celery(headers, properties, payload, queue="q").body)
+    assert (head.parked, head.parked_at, head.extra) == (2, 5.0, {})

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 from celeriac.client.announce import before_publish
 from celeriac.client.current import get_current_request
 from celeriac.client.signals import before_task_publish
-from celeriac.kernel.errors import ImproperlyConfigured, PayloadTooLarge, QueueNotFound, WireError
+from celeriac.kernel.errors import (
+    CapabilityMissing,
+    ImproperlyConfigured,
+    PayloadTooLarge,
+    QueueNotFound,
+    WireError,
+)
 from celeriac.kernel.ids import uuid
 from celeriac.kernel.message import Envelope
 from celeriac.kernel.plain import is_plain
@@ -33,7 +39,7 @@ OPTIONS = frozenset(
     "countdown eta expires queue exchange routing_key priority serializer compression headers "
     "retry retry_policy ignore_result time_limit soft_time_limit reply_to correlation_id chord "
     "chain group_id group_index parent_id root_id argsrepr kwargsrepr task_id link link_error "
-    "shadow stamped_headers stamps replaced_task_nesting origin".split()
+    "shadow stamped_headers stamps replaced_task_nesting origin wire".split()
 )
 """Options that mean something here."""
 
@@ -202,8 +208,17 @@ def compose(
         carry.mark(head)
         embed = _embed_carry(embed, carry)
     head.links = embed is not NO_EMBED
+    wire = app.router.wire_for(queue, merged)
+    if wire and wire not in app.family(app.broker_url).broker().caps.wires:
+        raise CapabilityMissing(
+            f"{name} goes to queue {queue} with wire={wire!r}, which this broker cannot write: it"
+            " takes a Redis server (no cluster) that Celery workers use too"
+        )
     if priority is None:
-        priority = app.conf.task_default_priority or 0
+        priority = app.conf.task_default_priority
+        if priority is None:
+            # Among Celery's messages, what says nothing must not come behind all that say nothing.
+            priority = 9 if wire == "celery" else 0
     if codec.content_type != "application/json":
         head.content_type, head.content_encoding = codec.content_type, codec.content_encoding
     if before_task_publish.receivers:
@@ -226,7 +241,8 @@ def compose(
         )
     if not 0 <= priority <= 9:
         priority = max(0, min(9, int(priority)))
-    return Envelope(task_id, queue, body, priority, not_before, expires_at), head
+    envelope = Envelope(task_id, queue, body, priority, not_before, expires_at, wire=wire)
+    return envelope, head
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Envelope:
     """Unix seconds; 0 means never."""
     attempt: int = 0
     """How many retries came before (Celery's `retries`)."""
+    wire: str = ""
+    """"celery": to be published as Celery's own workers read it; "": in celeriac's form."""
 
 
 @dataclass(slots=True)

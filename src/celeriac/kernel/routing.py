@@ -4,7 +4,7 @@
 `(name, args, kwargs, options, task=None, **kw)`, a router object with `route_for_task`, or a list
 of these; the first answer wins, and what the call says beats it.
 
-Owns: Queue, Router.  May import: kernel.
+Owns: Queue, Router, check_wire, declared_queues.  May import: kernel.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Queue:
     name: str
     exchange: str
     routing_key: str
+    wire: str = ""
+    """"celery": what is sent here is sent as Celery's own workers read it."""
 
     @classmethod
     def of(cls, value: Any, name: str | None = None) -> Queue:
@@ -45,7 +47,8 @@ class Queue:
             own = name or value.get("name")
             if own:
                 exchange, key = value.get("exchange") or own, value.get("routing_key") or own
-                return cls(str(own), str(getattr(exchange, "name", exchange)), str(key))
+                wire = check_wire(value.get("wire"), f"task_queues: {own}")
+                return cls(str(own), str(getattr(exchange, "name", exchange)), str(key), wire)
         own = getattr(value, "name", None)
         if isinstance(own, str) and own:
             exchange = getattr(getattr(value, "exchange", None), "name", "") or own
@@ -53,6 +56,19 @@ class Queue:
         raise ImproperlyConfigured(
             f"task_queues has {value!r:.100}: a name, a mapping with a name, or a Queue is needed"
         )
+
+
+def check_wire(value: Any, where: str) -> str:
+    """Return the `wire` of a queue, a route or a call.
+
+    :param where: what to call it in the error.
+    :raises ImproperlyConfigured: it is none of the known ones.
+    """
+    if value in (None, "", "native"):
+        return ""
+    if value == "celery":
+        return "celery"
+    raise ImproperlyConfigured(f'{where}: wire is "celery" or "native", not {value!r:.100}')
 
 
 def declared_queues(task_queues: Any, default: str) -> dict[str, Queue]:
@@ -138,6 +154,17 @@ class Router:
             if answer:
                 return {"queue": answer} if isinstance(answer, str) else dict(answer)
         return {}
+
+    def wire_for(self, queue: str, options: Mapping[str, Any]) -> str:
+        """Return the form in which a message goes to a queue: the options', else the queue's own.
+
+        :raises ImproperlyConfigured: the options name an unknown one.
+        """
+        said = options.get("wire")
+        if said is not None:
+            return check_wire(said, f"a route to {queue}")
+        declared = self._queues.get(queue)
+        return "" if declared is None else declared.wire
 
     def queue_for(self, options: Mapping[str, Any]) -> str:
         """Return the name of the queue that these options lead to.

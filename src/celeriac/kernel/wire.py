@@ -6,7 +6,7 @@ the codec and compression that the headers name, so that a driver which speaks C
 passes it on untouched.  Headers carry Celery's names; what an `Envelope` says already (queue,
 priority, eta, expiry, retries) is not in them.
 
-Owns: Headers, pack, unpack, task_name, to_celery, celery_form, from_celery.
+Owns: Headers, pack, unpack, task_name, to_celery, celery_form, from_celery, parse_time, iso_time.
 May import: kernel, msgspec.
 """
 
@@ -20,6 +20,7 @@ import msgspec
 
 from celeriac.kernel.errors import WireError
 from celeriac.kernel.message import Envelope
+from celeriac.kernel.protocol1 import upgrade
 
 VERSION = 1
 _PREFIX = 5
@@ -170,19 +171,37 @@ _DEFAULTS = {
     "doom": None,
 }
 
+
+def _after(now: float, expiration: Any) -> float:
+    try:
+        return now + float(expiration) / 1000
+    except (TypeError, ValueError) as error:
+        raise WireError(f"expiration is no number of ms: {expiration!r:.100}") from error
+
+
 _CELERY_HEADERS = frozenset(
     "lang task id shadow eta expires group group_index retries timelimit root_id parent_id "
     "argsrepr kwargsrepr origin ignore_result replaced_task_nesting stamped_headers stamps".split()
 )
 
 
-def to_celery(envelope: Envelope) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+_PARKED = "celeriac_parked"
+"""A header of ours: since when (unix seconds) and how often a message was handed back."""
+
+
+def to_celery(
+    envelope: Envelope, *, now: float = 0.0
+) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     """Return (headers, properties, body) of Celery's task protocol 2.
 
+    :param now: unix seconds; gives a message that expires the property `expiration`, ms from now.
     :raises WireError: the envelope's body is no frame.
     """
     head, payload = unpack(envelope.body)
-    return (*celery_form(envelope, head), payload)
+    headers, properties = celery_form(envelope, head)
+    if now and envelope.expires_at:
+        properties["expiration"] = str(max(0, round((envelope.expires_at - now) * 1000)))
+    return headers, properties, payload
 
 
 def celery_form(envelope: Envelope, head: Headers) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -215,6 +234,8 @@ def celery_form(envelope: Envelope, head: Headers) -> tuple[dict[str, Any], dict
     own = {name: value for name, value in own.items() if value != _DEFAULTS[name]}
     if own:
         headers["celeriac"] = own
+    if head.parked:
+        headers[_PARKED] = [head.parked_at, head.parked]
     properties: dict[str, Any] = {
         "correlation_id": head.correlation_id or head.id,
         "reply_to": head.reply_to or "",
@@ -227,13 +248,21 @@ def celery_form(envelope: Envelope, head: Headers) -> tuple[dict[str, Any], dict
 
 
 def from_celery(
-    headers: Mapping[str, Any], properties: Mapping[str, Any], body: bytes, *, queue: str
+    headers: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    body: bytes,
+    *,
+    queue: str,
+    now: float = 0.0,
 ) -> Envelope:
-    """Return the envelope of a message that Celery sent (task protocol 2).
+    """Return the envelope of a message that Celery sent (task protocol 2 or 1).
 
     :param queue: where it was found.
+    :param now: unix seconds, from which the property `expiration` counts where no header says when.
     :raises WireError: a header is missing or of a wrong type; the message says which.
     """
+    if "task" not in headers:
+        headers, body = upgrade(headers, properties, body)
     known = {name: headers[name] for name in _CELERY_HEADERS if headers.get(name) is not None}
     if not known.get("ignore_result"):
         known.pop("ignore_result", None)  # Celery writes False where nothing was said
@@ -242,11 +271,15 @@ def from_celery(
     extra = {
         name: value
         for name, value in headers.items()
-        if name not in _CELERY_HEADERS and name not in ("compression", "celeriac")
+        if name not in _CELERY_HEADERS and name not in ("compression", "celeriac", _PARKED)
     }
     own = headers.get("celeriac")
     if isinstance(own, Mapping):
         known.update({name: own[name] for name in _OWN if name in own})
+    parked = headers.get(_PARKED) or (0.0, 0)
+    expiration = properties.get("expiration")
+    ends = _after(now, expiration) if now and expiration else 0.0
+    info = properties.get("delivery_info") or {}
     known.update(
         extra=extra,
         compression=headers.get("compression"),
@@ -254,8 +287,11 @@ def from_celery(
         reply_to=properties.get("reply_to") or None,
         content_type=properties.get("content_type") or "application/json",
         content_encoding=properties.get("content_encoding") or "utf-8",
+        exchange=info.get("exchange") or "",
+        routing_key=info.get("routing_key") if info.get("routing_key") != queue else None,
     )
     try:
+        known["parked_at"], known["parked"] = parked
         head = msgspec.convert(known, Headers)
         return Envelope(
             id=head.id,
@@ -263,7 +299,7 @@ def from_celery(
             body=pack(head, body),
             priority=max(0, min(9, int(properties.get("priority") or 0))),
             not_before=parse_time(eta, "eta") if eta else 0.0,
-            expires_at=parse_time(expires, "expires") if expires else 0.0,
+            expires_at=parse_time(expires, "expires") if expires else ends,
             attempt=int(retries),
         )
     except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:

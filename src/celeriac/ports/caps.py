@@ -37,6 +37,8 @@ class Capabilities:
     """`claim` wakes by itself when work arrives."""
     max_body: int | None
     """Bytes; None means no limit of the driver's own."""
+    wires: frozenset[str] = frozenset()
+    """Other forms in which it can publish (`Envelope.wire`), beside its own."""
 
 
 _HINTS = {

@@ -23,6 +23,7 @@ from celeriac.drivers.redis.bus import RedisBus
 from celeriac.drivers.redis.celery_bus import CeleryEcho
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
+from celeriac.drivers.redis.kombu import Layout
 from celeriac.drivers.redis.results import RedisResults
 from celeriac.drivers.redis.schedules import RedisSchedules
 
@@ -34,7 +35,7 @@ class RedisFamily:
 
     :param url: see `address.parse`.
     :param options: Celery's `broker_transport_options` that mean something here
-        (`global_keyprefix`, `master_name`, `sentinel_kwargs`, `socket_timeout`,
+        (`global_keyprefix`, `priority_steps`, `sep`, `unacked_key`, `unacked_index_key`, `master_name`, `sentinel_kwargs`, `socket_timeout`,
         `socket_connect_timeout`, `socket_keepalive`), and `replicas` (how many must have confirmed
         a publish, default 0), `celery_bus` (speak to Celery's monitors, default True) and `allow_eviction` (default False).
     :raises ImproperlyConfigured: the URL or an option is wrong.
@@ -47,7 +48,8 @@ class RedisFamily:
             raise ImproperlyConfigured(f"replicas is a number of servers, not {replicas!r}")
         self.server = Server(address)
         before = str(options.get("global_keyprefix") or "")
-        keys = Keys(before, address.name, cluster=address.kind == "cluster")
+        cluster = address.kind == "cluster"
+        keys = Keys(before, address.name, cluster=cluster, celery=Layout.of(options))
         evicts = bool(options.get("allow_eviction"))
         self._broker = RedisBroker(self.server, keys, replicas=replicas, evicts=evicts)
         self._results = RedisResults(self.server, keys, self._broker.caps)

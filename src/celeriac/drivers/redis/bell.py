@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from celeriac.drivers.redis.connection import Link, Server
+from celeriac.drivers.redis.ears import Ears
 from celeriac.drivers.redis.waking import Waking
 from celeriac.kernel.errors import BrokerUnavailable
 
@@ -27,10 +28,13 @@ class Bell:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._waking = Waking()
+        self.ears = Ears(server)
+        """What listens at the lists of a Celery fleet."""
         self._link: Link | None = None
         self._keys: tuple[str, ...] = ()
         self._answer_by = 0.0
         self._asked = False
+        self._heard = False
 
     def listen(self, keys: Sequence[str]) -> None:
         """Wait for tokens in these lists, from the next `wait` on."""
@@ -42,10 +46,12 @@ class Bell:
     @property
     def asked(self) -> bool:
         """Whether the server has been asked to ring and has not answered."""
-        return self._asked
+        return self._asked and not self._heard
 
     def ask(self) -> None:
         """Ask to be rung."""
+        self._heard = False
+        self.ears.ask()
         if self._asked or not self._keys:
             return
         if self._link is None:
@@ -74,8 +80,14 @@ class Bell:
         if link is None or not self._asked:
             return False, self._waking.wait((), timeout)[1]
         left = self._answer_by - time.monotonic()
-        readable, woken = self._waking.wait((link.connection,), max(0.0, min(timeout, left)))
-        if readable:
+        others = self.ears.connections
+        readable, woken = self._waking.wait(
+            (link.connection, *others), max(0.0, min(timeout, left))
+        )
+        if others and self.ears.hear():
+            self._heard = True
+            return True, woken
+        if readable and (not others or link.connection.can_read(0)):
             self._asked = False
             try:
                 link.connection.read_response()
@@ -95,6 +107,7 @@ class Bell:
         self._waking.wake()
 
     def _hang_up(self) -> None:
+        self.ears.close()
         link, self._link, self._asked = self._link, None, False
         if link is not None:
             self._server.lost_sight()

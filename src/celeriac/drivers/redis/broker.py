@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from celeriac.drivers.redis import celery_lists
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.consumer import RedisConsumer
+from celeriac.drivers.redis.fields import fields
 from celeriac.drivers.redis.health import check
 from celeriac.drivers.redis.keys import Keys
-from celeriac.drivers.redis.message import lane, pack, unpack, unpack_burial
+from celeriac.drivers.redis.message import unpack, unpack_burial
 from celeriac.drivers.redis.script import (
     BURIED,
     COUNT,
@@ -59,6 +61,8 @@ class RedisBroker:
         self._open = False
         self._own = secrets.token_hex(4)
         self._others_until = 0.0
+        self._bound: set[str] = set()
+        """Queues that Celery has been told of."""
         self.caps = Capabilities(
             lease="timed",
             delay="native",
@@ -71,6 +75,7 @@ class RedisBroker:
             joins=False,
             wakes=True,
             max_body=MAX_BODY,
+            wires=frozenset() if keys.celery is None else frozenset({"celery"}),
         )
 
     def open(self) -> None:
@@ -108,20 +113,22 @@ class RedisBroker:
         if len(args) > 1:
             self._send(args)
 
-    def fields(self, envelope: Envelope, now: float | None = None) -> tuple[str, str, str, bytes]:
+    def fields(self, envelope: Envelope, now: float | None = None) -> tuple[Any, ...]:
         """Return what the scripts are told of an envelope: id, lane, due and value."""
         if len(envelope.body) > MAX_BODY:
             raise PayloadTooLarge(
                 f"task {envelope.id} has {len(envelope.body):,} bytes, Redis takes {MAX_BODY:,}:"
                 " put large data elsewhere and send where it is"
             )
-        due = envelope.not_before
-        return (
-            envelope.id,
-            lane(envelope.priority, envelope.queue),
-            f"{due:.6f}" if due else "",
-            pack(envelope, time.time() if now is None else now),
-        )
+        now = time.time() if now is None else now
+        celery = self._keys.celery
+        if envelope.wire and celery is not None and envelope.queue not in self._bound:
+            # As Celery's producers do, so that its tools know of the queue.
+            exchange, permanent, member = celery.binding(envelope.queue)
+            self._server.call("SADD", exchange, member)
+            self._server.call("SADD", permanent, member)
+            self._bound.add(envelope.queue)
+        return fields(envelope, now, celery)
 
     def _send(self, args: Sequence[Any]) -> None:
         server = self._server
@@ -175,16 +182,28 @@ class RedisBroker:
             ready, delayed, at = counts[3 * i : 3 * i + 3]
             oldest = max(0.0, now - struct.unpack(">d", at)[0]) if at else 0.0
             found[name] = QueueCount(ready, delayed, held.get(name, 0), oldest)
+        if self._keys.celery is not None and names:
+            others = celery_lists.count(self._server, self._keys, self._keys.celery, names)
+            for name, other in others.items():
+                found[name] = _sum(found[name], other)
         return found
 
     def peek(self, queue: str, *, limit: int, after: str | None = None) -> Sequence[Envelope]:
-        """List what waits: what lost a worker, then by priority and arrival, then what is delayed."""
+        """List what waits: suspects, then by priority and arrival, then delayed; then Celery's."""
         flat = self._run(PEEK, queue, limit, after or "")
-        return [unpack(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+        found = [unpack(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+        if self._keys.celery is not None and len(found) < limit:
+            place = (self._server, self._keys, self._keys.celery)
+            rest = limit - len(found)
+            behind = None if found else after
+            found += celery_lists.peek(*place, queue, limit=rest, after=behind)
+        return found
 
     def purge(self, queue: str) -> int:
         """Delete what waits."""
         total: int = 0
+        if self._keys.celery is not None:
+            total += celery_lists.purge(self._server, self._keys, self._keys.celery, queue)
         while True:
             gone, met = self._run(PURGE, queue, CHUNK)
             total += int(gone)
@@ -210,6 +229,17 @@ class RedisBroker:
             return
         if self._run(UPKEEP, TICK_MS, GAP_MS, GRACE_MS, self._own) < 0:
             self._others_until = time.monotonic() + LET_OTHERS
+        elif self._keys.celery is not None:
+            celery_lists.upkeep(self._server, self._keys, self._keys.celery)
+
+
+def _sum(one: QueueCount, other: QueueCount) -> QueueCount:
+    return QueueCount(
+        one.ready + other.ready,
+        one.delayed + other.delayed,
+        one.held + other.held,
+        max(one.oldest, other.oldest),
+    )
 
 
 def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:

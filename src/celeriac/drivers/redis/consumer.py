@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from celeriac.drivers.redis.bell import Bell
+from celeriac.drivers.redis.celery_lists import CeleryLists, Tag
 from celeriac.drivers.redis.connection import Server
+from celeriac.drivers.redis.fields import fields
 from celeriac.drivers.redis.keys import Keys
-from celeriac.drivers.redis.message import burial_head, lane, pack, unpack
+from celeriac.drivers.redis.message import burial_head, unpack
 from celeriac.drivers.redis.records import part_fields, record_fields
 from celeriac.drivers.redis.script import CLAIM, EXTEND, GIVE_BACK, REFETCH, SETTLE
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
@@ -30,10 +32,16 @@ _LETTERS = {
     Verdict.LOST: "X",
     Verdict.BURY: "B",
 }
+logger = logging.getLogger("celeriac.worker")
+
 MOST = 10_000
 """Messages in one claim."""
 TOKEN = 16
 """Characters of a token."""
+REFUSED = 30.0
+"""Seconds until Celery's lists are looked at again after the server refused."""
+LOOK = 1.0
+"""Seconds between looks into Celery's lists of queues that Celery does not know."""
 
 
 class RedisConsumer:
@@ -48,6 +56,12 @@ class RedisConsumer:
         self._server, self._keys, self._lease = server, keys, lease
         # Another one for each consumer: a worker of the same name must not take over its leases.
         self._holder = f"{owner}/{secrets.token_hex(6)}"
+        self._celery: CeleryLists | None = None
+        """What takes from a Celery fleet's lists of the same queues."""
+        if keys.celery is not None:
+            self._celery = CeleryLists(server, keys, keys.celery, holder=self._holder, lease=lease)
+        self._look_at = 0.0
+        """`time.monotonic()` at which Celery's lists are looked at in any case."""
         self._bell = Bell(server)
         self._wanted = self._queues = tuple(queues)
         self._bell.listen(self._bells())
@@ -65,6 +79,7 @@ class RedisConsumer:
         self._suspects = 0
         """Suspects that the last claim, which found nothing, would have taken."""
         self._woken = False
+        self._celery_first = False
 
     def _bells(self) -> list[str]:
         return [self._keys.bells + queue for queue in self._queues]
@@ -91,7 +106,7 @@ class RedisConsumer:
             if limit <= 0 or not self._queues:
                 return ()
             if self._should_look(suspects):
-                batch = self._take(min(limit, MOST), suspects)
+                batch = self._take_both(min(limit, MOST), suspects)
                 if batch:
                     return batch
                 self._suspects = suspects
@@ -100,19 +115,69 @@ class RedisConsumer:
                 self._woken = False
                 return ()
             self._bell.ask()
-            left = min(left, max(0.0, self._due - time.monotonic()))
+            left = min(left, max(0.0, self._next() - time.monotonic()))
             if self._bell.wait(left)[1]:
                 self._woken = True
 
     def _should_look(self, suspects: int) -> bool:
         """Whether something may have come since the last look, which found nothing."""
         bell = self._bell
-        if bell.asked and not self._unsure:
+        unsure = self._unsure or (self._celery is not None and self._celery.unsure)
+        if bell.asked and not unsure:
             rang, woken = bell.wait(0)
             self._woken = self._woken or woken
             if not rang:
-                return time.monotonic() >= self._due or suspects > self._suspects
+                return time.monotonic() >= self._next() or suspects > self._suspects
         return True
+
+    def _next(self) -> float:
+        """Return the `time.monotonic()` at which to look without having been rung."""
+        celery = self._celery
+        if celery is None:
+            return self._due
+        due = celery.due - time.time() + time.monotonic()
+        hears = celery.known and not self._bell.ears.deaf
+        return min(self._due, due, self._due if hears else self._look_at)
+
+    def _take_both(self, limit: int, suspects: int) -> list[Delivery]:
+        """Take from the own queues, and from Celery's lists: now these first, now those."""
+        celery = self._celery
+        if celery is None:
+            return self._take(limit, suspects)
+        self._celery_first = not self._celery_first
+        batch: list[Delivery] = []
+        for own in (not self._celery_first, self._celery_first):
+            room = limit - len(batch)
+            alone = max(0, suspects - sum(d.handed_out > 1 for d in batch))
+            if room <= 0:
+                break
+            try:
+                batch += self._take(room, alone) if own else self._take_celery(celery, room, alone)
+            except BrokerUnavailable:
+                if not batch:
+                    raise
+                break  # what has been taken must not be forgotten
+        return batch
+
+    def _take_celery(self, celery: CeleryLists, room: int, suspects: int) -> list[Delivery]:
+        """Look into Celery's lists; where Celery does not know the queues, now and then."""
+        now = time.monotonic()
+        if now < self._look_at and not (celery.known or celery.unsure):
+            return []
+        # After what was asked for again, there may be more.
+        self._look_at = now if celery.unsure else now + LOOK
+        try:
+            batch = celery.claim(self._queues, room, suspects)
+        except BrokerRejected as error:
+            # The own queues go on.
+            logger.error("messages of Celery producers cannot be taken: %s", error)
+            celery.known, self._look_at = frozenset(), now + REFUSED
+            return []
+        layout = celery.layout
+        # Their order as it was asked for: an ear that is open already stays so.
+        known = [queue for queue in sorted(self._queues) if queue in celery.known]
+        self._bell.ears.listen([name for queue in known for name in layout.lists(queue)])
+        return batch
 
     def _take(self, limit: int, suspects: int) -> list[Delivery]:
         until = time.monotonic() + self._lease
@@ -154,24 +219,36 @@ class RedisConsumer:
         """End deliveries, each with its records, part and follow-ups, in one script."""
         if not batch:
             return ()
-        now = time.time()
-        args: list[Any] = [self._keys.prefix, self._holder]
-        for settlement in batch:
-            self._add(args, settlement, now)
         names = {(str(s.delivery.receipt), s.delivery.envelope.id) for s in batch}
         self._ending = names
         try:
-            stale = self._server.run(SETTLE, self._keys.messages, args)
+            lost = self._settle(batch)
         except BrokerUnavailable:
             # It may have been done: when it is tried again, what is not ours then was settled now.
             self._maybe |= {task_id + token for token, task_id in names}
             raise
         finally:
             self._ending = set()
-        lost = [batch[position].delivery for position in stale]
         if self._maybe:
             lost = [d for d in lost if f"{d.envelope.id}{d.receipt}" not in self._maybe]
             self._maybe -= {task_id + token for token, task_id in names}
+        return lost
+
+    def _settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
+        own: list[Settlement] = []
+        theirs: list[Settlement] = []
+        for settlement in batch:
+            (theirs if isinstance(settlement.delivery.receipt, Tag) else own).append(settlement)
+        lost: list[Delivery] = []
+        if theirs and self._celery is not None:
+            lost += [theirs[n].delivery for n in self._celery.settle(theirs)]
+        if own:
+            now = time.time()
+            args: list[Any] = [self._keys.prefix, self._holder]
+            for settlement in own:
+                self._add(args, settlement, now)
+            stale = self._server.run(SETTLE, self._keys.messages, args)
+            lost += [own[n].delivery for n in stale]
         return lost
 
     def _add(self, args: list[Any], settlement: Settlement, now: float) -> None:
@@ -196,35 +273,35 @@ class RedisConsumer:
         if part is not None:
             args += part_fields(part)
         for envelope in follow_ups:
-            due = envelope.not_before
-            args += (
-                envelope.id,
-                lane(envelope.priority, envelope.queue),
-                f"{due:.6f}" if due else "",
-                pack(envelope, now),
-            )
+            args += fields(envelope, now, self._keys.celery)
 
     # -- the lease ------------------------------------------------------------------------------
 
     def extend(self, held: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew this holder's one lease, and look which deliveries are still its own."""
         ending = self._ending
-        args: list[Any] = [self._keys.prefix, self._holder, int(lease * 1000)]
-        for delivery in held:
-            args += (delivery.envelope.id, delivery.receipt)
         until = time.monotonic() + lease
+        own: list[Delivery] = []
+        theirs: list[Delivery] = []
+        for delivery in held:
+            (theirs if isinstance(delivery.receipt, Tag) else own).append(delivery)
+        args: list[Any] = [self._keys.prefix, self._holder, int(lease * 1000)]
+        for delivery in own:
+            args += (delivery.envelope.id, delivery.receipt)
         count, *positions = self._server.run(EXTEND, self._keys.messages, args)
-        stale = set(positions)
+        stale = {id(own[n]) for n in positions}
+        strays = count > len(own) - len(stale)
+        self._strays = self._look_for_strays(own) if strays else frozenset()
+        if self._celery is not None:
+            stale |= {id(theirs[n]) for n in self._celery.extend(theirs, lease, self._ending)}
         # What is just being settled is gone on the server before the settler knows of it.
         ending = ending | self._ending
         lost = []
-        for position, delivery in enumerate(held):
-            if position not in stale:
+        for delivery in held:
+            if id(delivery) not in stale:
                 delivery.lease_until = until
             elif (str(delivery.receipt), delivery.envelope.id) not in ending:
                 lost.append(delivery)
-        strays = count > len(held) - len(stale)
-        self._strays = self._look_for_strays(held) if strays else frozenset()
         return lost
 
     def _look_for_strays(self, held: Sequence[Delivery]) -> frozenset[tuple[str, str]]:
@@ -257,6 +334,8 @@ class RedisConsumer:
         self.wake()
         with contextlib.suppress(BrokerUnavailable, BrokerRejected):
             self._server.run(GIVE_BACK, self._keys.messages, (self._keys.prefix, self._holder))
+            if self._celery is not None:
+                self._celery.close()
         self._bell.close()
 
 

@@ -16,13 +16,17 @@
     {celeriac}:g:<id>, :p:<id>     hashes: a group and its filled slots
     {celeriac}:e:<scope>:<name>    hash   an entry of beat; :ed:<scope> zset, by time; :en:<scope> set
     {celeriac}:ev           counter: the versions of entries
+    {celeriac}:cl, :ch:<holder>, :cm, :cd:<q>, :cs:<q>    what comes from Celery's lists, see celery.lua
+    {celeriac}:quarantine:<q>      list   messages from there that cannot be read, as they came
     {celeriac}:f:<id>       string what a record does not say itself
     celery-task-meta-<id>   string Celery's result; in a cluster, with the hash tag before it
 
-Owns: Keys.  May import: the standard library.
+Owns: Keys.  May import: drivers.redis.
 """
 
 from __future__ import annotations
+
+from celeriac.drivers.redis.kombu import Layout
 
 
 class Keys:
@@ -31,9 +35,13 @@ class Keys:
     :param before: `global_keyprefix`.
     :param store: the name of the database.
     :param cluster: whether results must be in the slot of the queues.
+    :param celery: the keys of a Celery fleet; None in a cluster, where they cannot be used.
     """
 
-    def __init__(self, before: str, store: str, *, cluster: bool) -> None:
+    def __init__(
+        self, before: str, store: str, *, cluster: bool, celery: Layout | None = None
+    ) -> None:
+        self.celery = None if cluster else celery
         self.before = before
         self.prefix = f"{before}{{celeriac}}:"
         self.messages = (f"{self.prefix}m",)

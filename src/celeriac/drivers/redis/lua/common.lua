@@ -54,14 +54,22 @@ local function bury_tombstone(id, value)
   end
 end
 
+-- A lane that begins with 'k' is one of Celery's lists: the value is the message as Celery reads it.
+local function send_celery(lane, value)
+  redis.call('LPUSH', string.sub(lane, 3), value)
+end
+
 -- Put new messages into their queues; ids that are there already stay as they are.
 -- `at` is where in ARGV the first of `count` (id, lane, due, value) stands.
 local function put(at, count)
   local lists, sizes, now = {}, {}, nil
   for i = at, at + 4 * count - 1, 4 do
     local id, lane, due, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-    local fresh = redis.call('HSETNX', M, id, value) == 1
-    if not fresh then
+    local celery = string.byte(lane, 1) == 107
+    local fresh = not celery and redis.call('HSETNX', M, id, value) == 1
+    if celery then
+      send_celery(lane, value)
+    elseif not fresh then
       local old = redis.call('HGET', M, id)
       if is_tombstone(old) then
         redis.call('LREM', P .. 'r:' .. string.sub(old, 2), 1, id)

@@ -85,3 +85,22 @@ local function ready(group)
     return redis.call('HGET', key, failed and 'error' or 'body')
   end
 end
+
+-- Send the follow-ups of those of these groups that are complete.
+local function send_ready(groups)
+  for group in pairs(groups) do
+    local packed = ready(group)
+    if packed then
+      local lane = lane_of(string.sub(packed, 3 + string.byte(packed, 1) * 256 + string.byte(packed, 2)))
+      local size = string.byte(packed, 1) * 256 + string.byte(packed, 2)
+      local due = struct.unpack('>d', string.sub(packed, size + 6, size + 13))
+      redis.call('HSET', P .. 'g:' .. group, 'sent', 1)
+      local first = #ARGV + 1
+      ARGV[first] = string.sub(packed, 3, 2 + size)
+      ARGV[first + 1] = lane
+      ARGV[first + 2] = due > 0 and string.format('%.6f', due) or ''
+      ARGV[first + 3] = string.sub(packed, size + 3)
+      put(first, 1)
+    end
+  end
+end

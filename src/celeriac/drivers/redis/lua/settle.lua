@@ -62,21 +62,7 @@ for n = #released, 1, -1 do
   end
 end
 
-for group in pairs(groups) do
-  local packed = ready(group)
-  if packed then
-    local lane = lane_of(string.sub(packed, 3 + string.byte(packed, 1) * 256 + string.byte(packed, 2)))
-    local size = string.byte(packed, 1) * 256 + string.byte(packed, 2)
-    local due = struct.unpack('>d', string.sub(packed, size + 6, size + 13))
-    redis.call('HSET', P .. 'g:' .. group, 'sent', 1)
-    local first = #ARGV + 1
-    ARGV[first] = string.sub(packed, 3, 2 + size)
-    ARGV[first + 1] = lane
-    ARGV[first + 2] = due > 0 and string.format('%.6f', due) or ''
-    ARGV[first + 3] = string.sub(packed, size + 3)
-    put(first, 1)
-  end
-end
+send_ready(groups)
 
 if redis.call('EXISTS', H) == 0 then
   redis.call('ZREM', P .. 'l', ARGV[2])
