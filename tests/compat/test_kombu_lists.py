@@ -10,8 +10,6 @@ from typing import Any
 
 import kombu
 import pytest
-from tests.support.project import eventually
-from tests.support.redis import RedisServer
 
 from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.broker import RedisBroker
@@ -20,6 +18,8 @@ from celeriac.drivers.redis.script import CELERY_CLAIM, CELERY_SETTLE
 from celeriac.kernel.errors import BrokerUnavailable, PublishUncertain
 from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
 from celeriac.kernel.wire import NO_EMBED, Headers, pack, unpack
+from tests.support.project import eventually
+from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.service
 LEASE = 30.0

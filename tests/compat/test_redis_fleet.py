@@ -12,6 +12,7 @@ from typing import Any
 
 import celery
 import pytest
+
 from tests.support.fleet import Fleet
 from tests.support.project import eventually
 from tests.support.redis import RedisServer
