@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("redis")
 
-from tests.support.redis_servers import (
+from tests.support.redis import (
     RedisServer,
 )
-from tests.support.redis_servers import (
+from tests.support.redis import (
     family as make_family,
 )
 

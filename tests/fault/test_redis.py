@@ -22,7 +22,7 @@ from celeriac.kernel.errors import (
 from celeriac.kernel.states import SUCCESS
 from tests.support.project import Project, eventually
 from tests.support.proxy import CutProxy
-from tests.support.redis_servers import RedisServer, SentinelPair
+from tests.support.redis import RedisServer, SentinelPair
 
 pytestmark = [pytest.mark.service, pytest.mark.fault]
 
