@@ -105,21 +105,25 @@ class Project:
 
     :param folder: where; the SQLite file lies there too.
     :param source: the module's text; it finds `app` made and `HERE`, the folder.
+    :param url: the broker; a SQLite file in the folder where it is empty.
+    :param settings: of the app, here and in the workers.
     """
 
-    def __init__(self, folder: Path, source: str, *, name: str = "proj") -> None:
+    def __init__(
+        self, folder: Path, source: str, *, name: str = "proj", url: str = "", **settings: Any
+    ) -> None:
         self.folder, self.name = folder, name
-        self.url = f"sqlite:///{folder / 'queue.db'}"
+        self.url = url or f"sqlite:///{folder / 'queue.db'}"
         self._workers: list[Process] = []
         head = f"""\
             import os, pathlib, signal, sys, time
             from celeriac import Celery
             HERE = pathlib.Path({str(folder)!r})
-            app = Celery({name!r}, broker={self.url!r})
+            app = Celery({name!r}, broker={self.url!r}, **{settings!r})
             """
         text = textwrap.dedent(head) + textwrap.dedent(source)
         (folder / f"{name}.py").write_text(text)
-        self.app = Celeriac(name, broker=self.url, set_as_current=False)
+        self.app = Celeriac(name, broker=self.url, set_as_current=False, **settings)
 
     def send(self, task: str, *args: Any, **options: Any) -> Any:
         """Send a task by its name in the module."""

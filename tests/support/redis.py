@@ -271,7 +271,11 @@ class SentinelPair:
             folder_of_one = folder / f"sentinel{number}"
             one = RedisServer(folder_of_one, is_sentinel=True, sentinel=watched)
             self.sentinels.append(one.start())
-        eventually(self._settled, within=20, saying="sentinels that know each other")
+        try:
+            eventually(self._settled, within=20, saying="sentinels that know each other")
+        except BaseException:
+            self.stop()
+            raise
 
     def _settled(self) -> bool:
         linked = self.replica.info("replication").get("master_link_status") == "up"
@@ -334,12 +338,19 @@ class RedisCluster:
             node.cli("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             if node is not first:
                 node.cli("CLUSTER", "MEET", "127.0.0.1", first.port)
-        eventually(self._settled, within=20, saying="a cluster that is whole")
+        try:
+            eventually(self._settled, within=20, saying="a cluster that is whole")
+        except BaseException:
+            self.stop()
+            raise
 
     def _settled(self) -> bool:
         for node in self.nodes:
             about = node.cli("CLUSTER", "INFO")
-            said = about if isinstance(about, dict) else {}
+            if not isinstance(about, dict):
+                lines = (line.partition(":") for line in about.decode().split())
+                about = {name: value for name, _, value in lines}
+            said = about
             if said.get("cluster_state") != "ok" or said.get("cluster_known_nodes") != "3":
                 return False
         return True

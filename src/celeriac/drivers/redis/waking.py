@@ -62,4 +62,8 @@ class Waking:
 
 def _buffered(connection: Any, sock: Any) -> bool:
     pending = getattr(sock, "pending", None)  # of TLS
-    return bool(pending and pending()) or bool(connection.can_read(0))
+    try:
+        return bool(pending and pending()) or bool(connection.can_read(0))
+    except Exception:
+        # It is broken: who reads from it is told, in our own errors, and mends it.
+        return True
