@@ -104,12 +104,15 @@ class Project:
     """A folder with a module of tasks and the app that it makes.
 
     :param folder: where; the SQLite file lies there too.
+    :param broker: instead of that file.
     :param source: the module's text; it finds `app` made and `HERE`, the folder.
     """
 
-    def __init__(self, folder: Path, source: str, *, name: str = "proj") -> None:
+    def __init__(
+        self, folder: Path, source: str, *, name: str = "proj", broker: str | None = None
+    ) -> None:
         self.folder, self.name = folder, name
-        self.url = f"sqlite:///{folder / 'queue.db'}"
+        self.url = broker or f"sqlite:///{folder / 'queue.db'}"
         self._workers: list[Process] = []
         head = f"""\
             import os, pathlib, signal, sys, time
