@@ -53,6 +53,8 @@ class Emitter:
         self._size = size
         self._clock = 0
         self._some, self._many = threading.Event(), threading.Event()
+        self._awake = False
+        """Whether the thread knows that something waits: an event asked for would be a call."""
         self._stopping = False
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
@@ -63,15 +65,17 @@ class Emitter:
 
     def put(self, batch: Sequence[bytes]) -> None:
         """Send these soon; events as `kernel.events.event` makes them."""
-        over = len(self._ring) + len(batch) - self._size
-        if over > 0:
-            self.dropped += over
-        self._ring.extend(batch)
-        if not self._some.is_set():
+        ring = self._ring
+        there = len(ring) + len(batch)
+        if there > self._size:
+            self.dropped += there - self._size
+        ring.extend(batch)
+        if not self._awake:
+            self._awake = True
             self._some.set()
             if self._thread is None:
                 self._begin()
-        if len(self._ring) >= MANY:
+        if there >= MANY:
             self._many.set()
 
     def _begin(self) -> None:
@@ -93,6 +97,7 @@ class Emitter:
         """Send what waits, now."""
         with self._flushing:
             self._some.clear()
+            self._awake = False
             self._many.clear()
             left = len(self._ring)  # what comes meanwhile is for the next time
             messages: list[bytes] = []
