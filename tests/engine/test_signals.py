@@ -10,6 +10,7 @@ import pytest
 
 from celeriac import Celeriac, shared_task, signals
 from celeriac.client.signals import SIGNALS
+from celeriac.drivers.memory import MemoryFamily
 from celeriac.kernel.errors import Ignore, NotRegistered, Reject, WireError
 from celeriac.kernel.wire import to_celery, unpack
 from celeriac.testing import TaskKit
@@ -373,6 +374,18 @@ def test_settings_of_one_worker(app: Celeriac) -> None:
     with running_worker(app, hostname="big@here"):
         assert app.conf.worker_prefetch_multiplier == 9
         assert work.apply_async(queue="direct").get(timeout=10) == "done"
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_beat_begins(app: Celeriac, hear: Callable[..., Heard], embedded: bool) -> None:
+    heard = hear("beat_init", "beat_embedded_init")
+    with app.standing_in(MemoryFamily("memory://beat", {"private": True})):
+        beat = app.Beat(embedded=embedded)
+        beat.start()
+        beat.stop()
+        assert beat.join(10)
+    assert names(heard) == ["beat_init", "beat_embedded_init"][: 1 + embedded]
+    assert heard[0][1]["sender"] is beat
 
 
 def test_what_import_modules_raises_is_raised(app: Celeriac) -> None:

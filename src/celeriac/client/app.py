@@ -857,7 +857,9 @@ class Celeriac:
 
         made: list[Any] = [Inbox] if self.conf.worker_enable_remote_control else []
         if beat:
-            made.append(lambda worker: self.Beat(on_death=lambda _: worker.stop("cold")))
+            made.append(
+                lambda worker: self.Beat(embedded=True, on_death=lambda _: worker.stop("cold"))
+            )
         return Worker(self, make_services=made, make_heart=Heart, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:

@@ -25,8 +25,10 @@ SIZE = 10_000
 """Events that may wait."""
 PAUSE = 0.1
 """Seconds that an event may wait for others."""
-BATCH = 256
-"""Events in one message; so many end the pause."""
+BATCH = 1_000
+"""Events in one message."""
+MANY = 2_000
+"""Events that end the pause: each write of a bus costs much more than what is in it."""
 COMPLAIN = 60.0
 """Seconds between two complaints about lost events."""
 
@@ -51,6 +53,8 @@ class Emitter:
         self._size = size
         self._clock = 0
         self._some, self._many = threading.Event(), threading.Event()
+        self._awake = False
+        """Whether the thread knows that something waits: an event asked for would be a call."""
         self._stopping = False
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
@@ -61,15 +65,17 @@ class Emitter:
 
     def put(self, batch: Sequence[bytes]) -> None:
         """Send these soon; events as `kernel.events.event` makes them."""
-        over = len(self._ring) + len(batch) - self._size
-        if over > 0:
-            self.dropped += over
-        self._ring.extend(batch)
-        if not self._some.is_set():
+        ring = self._ring
+        there = len(ring) + len(batch)
+        if there > self._size:
+            self.dropped += there - self._size
+        ring.extend(batch)
+        if not self._awake:
+            self._awake = True
             self._some.set()
             if self._thread is None:
                 self._begin()
-        if len(self._ring) >= BATCH:
+        if there >= MANY:
             self._many.set()
 
     def _begin(self) -> None:
@@ -91,33 +97,41 @@ class Emitter:
         """Send what waits, now."""
         with self._flushing:
             self._some.clear()
+            self._awake = False
             self._many.clear()
             left = len(self._ring)  # what comes meanwhile is for the next time
-            while left > 0 and self._ring:
-                left -= self._send()
+            messages: list[bytes] = []
+            count = left
+            while left > 0:
+                messages.append(self._message(min(left, BATCH)))
+                left -= BATCH
+            if messages:
+                self._send(messages, count)
             if self.dropped > self._complained_of:
                 self._complain()
 
-    def _send(self) -> int:
+    def _message(self, count: int) -> bytes:
+        start, clock = self._start, self._clock
         batch: list[bytes] = []
-        while self._ring and len(batch) < BATCH:
+        for _ in range(count):
             try:
                 body = self._ring.popleft()
-            except IndexError:
+            except IndexError:  # the oldest were dropped meanwhile
                 break
-            self._clock += 1
-            batch.append(stamped(self._start, self._clock, body))
-        if not batch:
-            return 1
+            clock += 1
+            batch.append(stamped(start, clock, body))
+        self._clock = clock
+        return together(batch)
+
+    def _send(self, messages: Sequence[bytes], count: int) -> None:
         try:
-            self._bus().send(TOPIC, [together(batch)])
+            self._bus().send(TOPIC, messages)
         except CeleryError as error:
-            self.dropped += len(batch)
-            logger.debug("%d events were not sent: %s", len(batch), error)
+            self.dropped += count
+            logger.debug("%d events were not sent: %s", count, error)
         except Exception:  # a driver's bug must not end all events
-            self.dropped += len(batch)
-            logger.exception("%d events were not sent", len(batch))
-        return len(batch)
+            self.dropped += count
+            logger.exception("%d events were not sent", count)
 
     def _complain(self) -> None:
         now = time.monotonic()

@@ -4,7 +4,7 @@ What runs a task writes what only it knows; `stamped` adds what is the same for 
 process sends (hostname, pid, utcoffset) and the count that orders them (`clock`).  A message on
 the bus is a JSON list of them.
 
-Owns: TOPIC, TASK_FIELDS, WORKER_FIELDS, event, prefix, stamped, together, read.
+Owns: TOPIC, TASK_FIELDS, WORKER_FIELDS, Received, Started, Succeeded, event, written, prefix, stamped, together, read.
 May import: kernel, msgspec.
 """
 
@@ -43,6 +43,41 @@ WORKER_FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """What each event of a worker says."""
 
+
+class Received(msgspec.Struct):
+    """The event of a task that was taken from its queue.  Structs: three of them are made per task."""
+
+    timestamp: float
+    uuid: str
+    name: str
+    args: str
+    kwargs: str
+    root_id: str
+    parent_id: str | None
+    retries: int
+    eta: str | None
+    expires: str | None
+    type: str = "task-received"
+
+
+class Started(msgspec.Struct):
+    """The event of a task that begins."""
+
+    timestamp: float
+    uuid: str
+    type: str = "task-started"
+
+
+class Succeeded(msgspec.Struct):
+    """The event of a task that returned."""
+
+    timestamp: float
+    uuid: str
+    result: str
+    runtime: float
+    type: str = "task-succeeded"
+
+
 _encoder = msgspec.json.Encoder(enc_hook=bounded_repr)
 _reader = msgspec.json.Decoder(list[dict[str, Any]])
 
@@ -58,6 +93,14 @@ def event(kind: str, at: float, fields: Mapping[str, Any]) -> bytes:
         return _encoder.encode({"type": kind, "timestamp": at, **fields})
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise WireError(f"the event {kind} cannot be written as JSON: {error}") from error
+
+
+def written(said: Received | Started | Succeeded) -> bytes:
+    """Return an event without its stamp, as `event` does."""
+    try:
+        return _encoder.encode(said)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise WireError(f"{type(said).__name__} cannot be written as JSON: {error}") from error
 
 
 def prefix(hostname: str, pid: int, utcoffset: int) -> bytes:

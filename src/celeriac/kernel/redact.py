@@ -90,12 +90,43 @@ _NAMEDTUPLE = namedtuple("_NAMEDTUPLE", "x").__repr__.__code__
 """The code that all named tuples share: one with a `__repr__` of its own is left alone."""
 
 
+_SMALL = 1000
+"""Characters that the repr of what `_is_small` finds has at the most."""
+_SCALARS = frozenset({int, float, bool, type(None)})
+
+
+def _is_small(value: Any) -> bool:
+    """Tell whether `repr` does as well: 1 us instead of 10 for the arguments that most tasks have."""
+    kind = type(value)
+    if kind is not tuple and kind is not list and kind is not dict:
+        return _is_small_one(value)
+    if len(value) > 8:
+        return False
+    for one in value:
+        if not _is_small_one(one):
+            return False
+    if kind is dict:
+        for one in value.values():
+            if not _is_small_one(one):
+                return False
+    return True
+
+
+def _is_small_one(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) <= 30 and value.isascii() and value.isprintable()
+    return kind in _SCALARS and (kind is not int or -(2**63) < value < 2**63)
+
+
 def bounded_repr(value: object, limit: int = 1024, depth: int = 8) -> str:
     """Return a representation of at most `limit` characters; never raises.
 
     Like `repr` where that is short.  Containers, texts, exceptions and dataclasses are read only
     as far as they are shown; what has a `__repr__` of its own is asked for it.
     """
+    if limit >= _SMALL and _is_small(value):
+        return repr(value)
     text = _Text(limit)
     try:
         _write(value, text, depth)

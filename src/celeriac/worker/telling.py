@@ -21,11 +21,12 @@ from celeriac.client.signals import (
     task_unknown,
 )
 from celeriac.kernel.errors import Ignore, NotRegistered, Reject, Retry, Terminated, WireError
-from celeriac.kernel.events import event
+from celeriac.kernel.events import Received, Started, Succeeded, event, written
 from celeriac.kernel.failure import traceback_text
 from celeriac.kernel.message import Delivery, Settlement
 from celeriac.kernel.redact import bounded_repr
 from celeriac.kernel.states import FAILURE
+from celeriac.kernel.wire import iso_time
 from celeriac.ports.registry import accept
 from celeriac.worker.request import Message, Request
 
@@ -91,21 +92,21 @@ class Teller:
         """
         if self._tell is None:
             return
-        now, head = self._app.clock.time(), request.head
-        received: dict[str, Any] = {
-            "uuid": request.id,
-            "name": head.task,
-            "args": head.argsrepr or bounded_repr(request.args),
-            "kwargs": head.kwargsrepr or bounded_repr(request.kwargs),
-            "root_id": head.root_id or head.id,
-            "parent_id": head.parent_id,
-            "retries": request.retries,
-            "eta": request.eta,
-            "expires": request.expires,
-        }
-        started = {"uuid": request.id}
+        now, head, envelope = self._app.clock.time(), request.head, request.envelope
+        received = Received(
+            now,
+            request.id,
+            head.task,
+            head.argsrepr or bounded_repr(request.args),
+            head.kwargsrepr or bounded_repr(request.kwargs),
+            head.root_id or head.id,
+            head.parent_id,
+            envelope.attempt,
+            iso_time(envelope.not_before) if envelope.not_before else None,
+            iso_time(envelope.expires_at) if envelope.expires_at else None,
+        )
         try:
-            self._tell([event("task-received", now, received), event("task-started", now, started)])
+            self._tell((written(received), written(Started(now, request.id))))
         except WireError:
             pass
 
@@ -119,8 +120,16 @@ class Teller:
         limit: int,
     ) -> None:
         """Send the event of how a task ended."""
-        said: dict[str, Any] = {"uuid": request.id}
         record = settlement.record
+        if error is None and (record is None or record.state != FAILURE):
+            if self._tell is not None:
+                now, shown = self._app.clock.time(), bounded_repr(value, limit)
+                try:
+                    self._tell((written(Succeeded(now, request.id, shown, settlement.runtime)),))
+                except WireError:
+                    pass
+            return
+        said: dict[str, Any] = {"uuid": request.id}
         if isinstance(error, Retry):
             said.update(exception=bounded_repr(error.exc or error), traceback=traceback)
             self._say("task-retried", said)
@@ -128,12 +137,9 @@ class Teller:
             self._say("task-rejected", {**said, "requeue": bool(error.requeue)})
         elif isinstance(error, Ignore):
             return
-        elif error is not None or (record is not None and record.state == FAILURE):
+        else:
             said.update(exception=bounded_repr(error), traceback=traceback)
             self._say("task-failed", said)
-        else:
-            said.update(result=bounded_repr(value, limit), runtime=settlement.runtime)
-            self._say("task-succeeded", said)
 
     # -- what is told of whether events are wanted or not -----------------------------------------
 

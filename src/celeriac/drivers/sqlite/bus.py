@@ -14,11 +14,14 @@ import apsw
 
 from celeriac.drivers.sqlite.db import Database
 from celeriac.drivers.sqlite.files import Doorbell
+from celeriac.kernel.events import TOPIC as EVENTS
 
 KEPT_FOR = 60.0
 """Seconds that a message is remembered."""
 KEPT = 10_000
 """Messages that are remembered at the most."""
+EVENTS_KEPT_FOR = 5.0
+"""Seconds that messages of events are remembered."""
 LOOK = 0.5
 """Seconds after which a listener looks for changes by itself."""
 
@@ -42,6 +45,11 @@ class SQLiteBus:
                 "DELETE FROM news WHERE at < ? OR seq <= (SELECT max(seq) FROM news) - ?",
                 (now - KEPT_FOR, KEPT),
             )
+            if topic == EVENTS:
+                # A thousand events are one message: a minute of them would be gigabytes.
+                cursor.execute(
+                    "DELETE FROM news WHERE topic = ? AND at < ?", (topic, now - EVENTS_KEPT_FOR)
+                )
 
         if batch:
             self._db.write(work)

@@ -1,0 +1,184 @@
+"""Celery's own monitors beside workers of celeriac on one Redis: `celery events`, its State, Flower."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import celery
+import pytest
+import redis
+from celery.events.state import State
+from tests.support.project import Project, eventually
+
+pytestmark = pytest.mark.service
+
+SOURCE = """
+app.conf.task_send_sent_event = True
+
+@app.task
+def add(x, y):
+    return x + y
+
+@app.task
+def fail():
+    raise ValueError("out of paper")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Run a Redis server of the test's own; give its URL."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is not installed: tools/servers.sh")
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    words = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path]
+    popen = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+
+    def answers() -> bool:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+    try:
+        eventually(answers)
+        yield f"redis://127.0.0.1:{port}/3"
+    finally:
+        client.close()
+        popen.kill()
+        popen.wait(10)
+
+
+@pytest.fixture
+def running(server: str, tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path, SOURCE, broker=server)
+    try:
+        made.worker("-c", "2", "-E", "-n", "w1@here", "--heartbeat-interval", "0.5")
+        yield made
+    finally:
+        made.close()
+
+
+class Monitor:
+    """A program of Celery's, killed at the end."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._log = folder / "monitor.log"
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+        environment["FLOWER_UNAUTHENTICATED_API"] = "true"
+        with self._log.open("wb") as out:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                cwd=folder,
+                env=environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def output(self) -> str:
+        """Return what it printed."""
+        assert self._popen.poll() is None, self._log.read_text()
+        return self._log.read_text()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait(10)
+
+
+def test_celery_events_dump(running: Project, server: str, tmp_path: Path) -> None:
+    with Monitor(tmp_path, "celery", "-b", server, "events", "--dump") as monitor:
+        eventually(lambda: "w1@here" in monitor.output(), saying="a heartbeat")
+        result = running.send("add", 1, 2)
+        for said in ("received", "started", "succeeded"):
+            eventually(
+                lambda said=said: f"task {said}: proj.add({result.id})" in monitor.output(),
+                saying=said,
+            )
+        assert "result=3" in monitor.output()
+        assert "args=[1, 2]" in monitor.output()
+
+
+def test_celerys_picture_of_a_fleet(running: Project, server: str) -> None:
+    app = celery.Celery("monitor", broker=server)
+    state = State()
+    heard: list[str] = []
+
+    def take(event: dict[str, Any]) -> None:
+        state.event(event)
+        heard.append(event["type"])
+
+    with app.connection() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": take})
+        thread = threading.Thread(
+            target=receiver.capture, kwargs={"wakeup": False, "timeout": 60}, daemon=True
+        )
+        thread.start()
+        eventually(lambda: "worker-heartbeat" in heard)
+        good, bad = running.send("add", 1, 2), running.send("fail")
+        eventually(lambda: {"task-succeeded", "task-failed"} <= set(heard))
+        running.send("add", 3, 4)
+        receiver.should_stop = True
+        thread.join(20)
+    worker = state.workers["w1@here"]
+    assert worker.alive
+    assert (worker.sw_ident, worker.freq) == ("celeriac", 0.5)
+    done, failed = state.tasks[good.id], state.tasks[bad.id]
+    assert (done.state, done.name, done.args, done.result) == ("SUCCESS", "proj.add", "[1, 2]", "3")
+    assert done.runtime >= 0
+    assert done.worker is worker
+    assert (failed.state, failed.exception) == ("FAILURE", "ValueError('out of paper')")
+    assert "raise ValueError" in failed.traceback
+    assert abs(done.timestamp - time.time()) < 60
+
+
+def test_flower(running: Project, server: str, tmp_path: Path) -> None:
+    pytest.importorskip("flower")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def get(path: str) -> Any:
+        try:
+            with urllib.request.urlopen(url + path, timeout=5) as answer:
+                return json.load(answer)
+        except OSError:
+            return None
+
+    words = ("flower", "--address=127.0.0.1", f"--port={port}")
+    with Monitor(tmp_path, "celery", "-b", server, *words):
+        eventually(lambda: get("/api/tasks") is not None, saying="flower")
+
+        def one_that_ended() -> Any:
+            # It answers before it listens: send until it has seen one to its end.
+            running.send("add", 1, 2)
+            found = (get("/api/tasks") or {}).values()
+            return next((task for task in found if task["state"] == "SUCCESS"), None)
+
+        task = eventually(one_that_ended, step=0.3)
+        assert (task["name"], task["args"], task["result"]) == ("proj.add", "[1, 2]", "3")
+        assert task["worker"] == "w1@here"

@@ -1,0 +1,142 @@
+"""Events as bytes: on the bus, and in Celery's own form, as kombu reads and writes it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu.transport.virtual import Channel, Message
+
+from celeriac.kernel.celery_events import channel, envelope, read_envelope, routed
+from celeriac.kernel.errors import WireError
+from celeriac.kernel.events import (
+    TASK_FIELDS,
+    Received,
+    Started,
+    Succeeded,
+    event,
+    prefix,
+    read,
+    stamped,
+    together,
+    written,
+)
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(["uuid", "result", "args", "done", "ünïcode"])
+
+
+@given(st.lists(st.dictionaries(NAMES, PLAIN), max_size=4))
+def test_what_is_written_is_read(batch: list[dict[str, Any]]) -> None:
+    start = prefix("wörker@here", 12, -1)
+    message = together(
+        [stamped(start, clock, event("a-b", 1.5, fields)) for clock, fields in enumerate(batch, 1)]
+    )
+    common = {"hostname": "wörker@here", "pid": 12, "utcoffset": -1}
+    assert read(message) == [
+        {**common, "clock": clock, "type": "a-b", "timestamp": 1.5, **fields}
+        for clock, fields in enumerate(batch, 1)
+    ]
+
+
+def test_structs_have_celerys_fields() -> None:
+    made = [
+        written(Received(1.0, "id", "add", "()", "{}", "id", None, 0, None, None)),
+        written(Started(1.0, "id")),
+        written(Succeeded(1.0, "id", "3", 0.5)),
+    ]
+    for body in made:
+        found = json.loads(body)
+        assert set(found) == {*TASK_FIELDS[found["type"]], "type", "timestamp"}
+
+
+def test_what_json_has_no_form_for_is_shown() -> None:
+    assert json.loads(event("a-b", 1.0, {"it": {1}, "kind": object}))["it"] in ("{1}", [1])
+
+
+def test_what_cannot_be_written_is_said() -> None:
+    with pytest.raises(WireError, match="a-b"):
+        event("a-b", 1.0, {"x": "\ud800"})
+
+
+@pytest.mark.parametrize("hostile", [b"", b"{", b"{}", b"[1]", b"\xff", b"[" * 100_000])
+def test_what_is_no_message_of_events(hostile: bytes) -> None:
+    with pytest.raises(WireError):
+        read(hostile)
+    with pytest.raises(WireError):
+        read_envelope(hostile)
+
+
+def said(kind: str, number: int) -> dict[str, Any]:
+    return {"type": kind, "hostname": "w1@here", "n": number}
+
+
+def test_tasks_go_together_and_the_order_stays() -> None:
+    events = [
+        said("task-received", 1),
+        said("task-started", 2),
+        said("worker-heartbeat", 3),
+        said("task-succeeded", 4),
+        said("deploy-done", 5),
+    ]
+    found = [(key, json.loads(body)) for key, body in routed(events)]
+    assert [key for key, _ in found] == [
+        *("task.multi", "worker.heartbeat", "task.multi", "deploy.done"),
+    ]
+    assert found[0][1] == events[:2]
+    assert found[1][1] == events[2]
+
+
+def test_kombu_reads_the_envelope() -> None:
+    ((key, body),) = routed([said("task-started", 1)])
+    raw = json.loads(envelope(key, body, hostname="w1@here", tag="tag"))
+    message = Message(raw, channel=_Channel())
+    assert message.payload == [said("task-started", 1)]
+    assert message.headers == {"hostname": "w1@here"}
+    assert message.delivery_info == {"exchange": "celeryev", "routing_key": "task.multi"}
+
+
+class _Channel(Channel):  # type: ignore[misc]
+    """As much of a channel as a message needs."""
+
+    def __init__(self) -> None:
+        self.auto_delete_queues: set[str] = set()
+
+    def __del__(self) -> None: ...
+
+    def message_to_python(self, message: Any) -> Any:
+        return message
+
+
+@given(st.lists(st.dictionaries(NAMES, PLAIN), max_size=3))
+def test_an_envelope_round_trip(batch: list[dict[str, Any]]) -> None:
+    events = [{"type": "task-x", **fields} for fields in batch]
+    found = [
+        one
+        for key, body in routed(events)
+        for one in read_envelope(envelope(key, body, hostname="w", tag="t"))
+    ]
+    assert found == events
+
+
+def test_an_envelope_that_is_not_json_is_refused() -> None:
+    body = base64.b64encode(b"cos\nsystem\n").decode()
+    raw = {"body": body, "content-type": "application/x-python-serialize"}
+    with pytest.raises(WireError, match="application/x-python-serialize"):
+        read_envelope(json.dumps(raw).encode())
+
+
+def test_channels() -> None:
+    assert channel(3, "worker.heartbeat") == "/3.celeryev/worker.heartbeat"
+    assert channel(0, "task.multi", "app:") == "app:/0.celeryev/task.multi"
