@@ -140,12 +140,12 @@ class Beat:
                 try:
                     if ticker is None:
                         ticker = self._open()
-                    wake_at = ticker.tick()
+                    rest = ticker.tick()
                     if away:
                         logger.info("beat: the broker is back")
                         away = False
                     self.ready.set()
-                    self._sleep(wake_at)
+                    self._sleep(rest)
                 except BrokerUnavailable as error:
                     if not away:
                         logger.warning("beat waits for the broker: %s", error)
@@ -160,13 +160,11 @@ class Beat:
         ticker.sync()
         return ticker
 
-    def _sleep(self, wake_at: float | None) -> None:
+    def _sleep(self, rest: float | None) -> None:
         if self._subscription is None:
             self._subscription = self.app.bus.subscribe([TOPIC])
             return  # what changed before it listened is seen by another look
-        wait = self.max_interval
-        if wake_at is not None:
-            wait = min(wait, wake_at - self.app.clock.time())
+        wait = self.max_interval if rest is None else min(self.max_interval, rest)
         if wait > 0 and not self._stopping.is_set():
             began = time.monotonic()
             self._subscription.poll(wait)
