@@ -101,7 +101,7 @@ class Schedules:
             task=form["task"],
             schedule=shown_schedule(entry.spec),
             next_at=self._moment(entry.next_at),
-            last_at=self._moment(entry.last_at or None),
+            last_at=self._moment(entry.last_at if entry.runs else None),
             runs=entry.runs,
             paused=entry.paused,
             from_code=entry.from_code,

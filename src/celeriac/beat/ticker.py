@@ -189,6 +189,8 @@ class Ticker:
         elif not due.ticks and not item.schedule.asked:
             logger.warning("%s was missed and is skipped", item.name)
         last = due.ticks[-1] if due.ticks else entry.last_at
+        if item.schedule.asked:
+            last = last or entry.next_at  # what it is asked about begins with the first question
         return Tick(entry.name, entry.version, due.next_at, last, len(envelopes), tuple(envelopes))
 
     def _asked(self, entry: Entry, item: Item, now: float) -> Owed:
