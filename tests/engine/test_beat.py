@@ -24,6 +24,7 @@ from celeriac.kernel.clock import ManualClock
 from celeriac.kernel.errors import BrokerUnavailable
 from celeriac.kernel.wire import unpack
 from celeriac.schedules import BaseSchedule, cron, crontab, schedstate, schedule
+from celeriac.signals import after_task_publish, before_task_publish
 from celeriac.testing.faults import FlakyBroker
 
 START = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC).timestamp()
@@ -599,3 +600,53 @@ def test_relative_intervals(caplog: Any) -> None:
     assert hourly.next_after(START) == START + 3600
     with caplog.at_level(logging.WARNING):
         assert schedule(90).next_after(START) == START + 90
+
+
+def test_when_the_program_is_ready(app: Celeriac) -> None:
+    """Receivers may add tasks that are declared below them, and are called once."""
+    called = []
+
+    @app.on_after_configure.connect
+    def configure(sender: Celeriac, source: Any, **kwargs: Any) -> None:
+        called.append("configure")
+        assert source is sender.conf
+        sender.add_periodic_task(10, late.s("x"), name="late")
+
+    @app.on_after_finalize.connect
+    def finalize(sender: Celeriac, **kwargs: Any) -> None:
+        called.append("finalize")
+        sender.add_periodic_task(crontab(hour=7), late.s("y"), name="later")
+
+    @app.task
+    def late(word: str) -> str:
+        return word
+
+    assert app.conf.task_default_queue == "celery"
+    app.import_modules()
+    app.import_modules()
+    assert called == ["configure", "finalize"]
+    assert sorted(read_settings(app)) == ["late", "later"]
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_signals_of_what_is_sent(house: Any, joined: bool) -> None:
+    h = house(a={"schedule": 10})
+    seen = []
+
+    def before(sender: str, headers: Any, **kwargs: Any) -> None:
+        seen.append("before")
+        headers["traced"] = "yes"
+
+    def after(sender: str, headers: Any, **kwargs: Any) -> None:
+        seen.append("after")
+
+    before_task_publish.connect(before)
+    after_task_publish.connect(after)
+    try:
+        beat = h.beat(joined=joined)
+        h.clock.advance(10)
+        beat.tick()
+    finally:
+        before_task_publish.disconnect(before)
+        after_task_publish.disconnect(after)
+    assert seen == ["before", "after"]

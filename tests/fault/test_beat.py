@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.project import Process, Project, eventually
 
 pytestmark = pytest.mark.fault

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from celeriac.beat.entries import read_settings
 from celeriac.beat.ticker import Ticker
+from celeriac.client.signals import beat_embedded_init, beat_init
 from celeriac.kernel.errors import BrokerUnavailable, CapabilityMissing, CeleryError
 from celeriac.ports.bus import Subscription
 from celeriac.ports.schedules import ScheduleStore
@@ -73,6 +74,7 @@ class Beat:
 
     :param max_interval: seconds of the longest sleep; `beat_max_loop_interval`, or 5, where None.
     :param file: a SQLite file for the entries, instead of the broker's own store.
+    :param embedded: it runs in a worker.
     :param on_death: called with the error when the thread dies.
     """
 
@@ -84,12 +86,13 @@ class Beat:
         *,
         max_interval: float | None = None,
         file: str | None = None,
+        embedded: bool = False,
         on_death: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.app = app
         app.import_modules()
         self.max_interval = max_interval or app.conf.beat_max_loop_interval or INTERVAL
-        self._file, self._on_death = file, on_death
+        self._file, self._on_death, self._embedded = file, on_death, embedded
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -123,6 +126,7 @@ class Beat:
 
     def _main(self) -> None:
         try:
+            (beat_embedded_init if self._embedded else beat_init).send(sender=self)
             self._run()
         except BaseException as error:
             self.error = error

@@ -248,7 +248,12 @@ class Ticker:
 
     def _step(self, ticks: Sequence[Tick]) -> Sequence[str]:
         if self._joined:
-            return self._store.sent(self.scope, ticks)
+            moved = self._store.sent(self.scope, ticks)
+            names = set(moved)
+            sent = [e for tick in ticks if tick.name in names for e in tick.envelopes]
+            if sent:
+                self.app.tell_published(sent)
+            return moved
         envelopes = [envelope for tick in ticks for envelope in tick.envelopes]
         if envelopes:
             self.app.send_envelopes(self._unknown(envelopes))
