@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeriac import Celeriac
+from celeriac.beat import Beat, Scheduler
 from celeriac.beat.entries import BeatLazyFunc, read_entry, read_settings
 from celeriac.beat.service import scope_of
 from celeriac.beat.ticker import Ticker
@@ -650,3 +651,43 @@ def test_signals_of_what_is_sent(house: Any, joined: bool) -> None:
         before_task_publish.disconnect(before)
         after_task_publish.disconnect(after)
     assert seen == ["before", "after"]
+
+
+def test_a_scheduler_of_celerys_kind(app: Celeriac, caplog: Any) -> None:
+    clock = ManualClock(START)
+    family = MemoryFamily("memory://", {"private": True, "clock": clock})
+    synced = []
+
+    class Own(Scheduler):
+        def sync(self) -> None:
+            synced.append(clock.time())
+
+        def setup_schedule(self) -> None:
+            super().setup_schedule()
+            self.add(name="own", task="proj.own", schedule=7)
+
+    app.conf.beat_schedule.update(
+        a={"task": "proj.t", "schedule": 10, "args": (1,)}, bad={"task": "x", "schedule": "no"}
+    )
+    with app.standing_in(family, clock=clock):
+        made = Own(app=app, max_interval=60)
+        assert made.tick() == 7
+        for _ in range(20):
+            clock.advance(1)
+            made.tick()
+        assert app.broker.count(["celery"])["celery"].ready == 4
+        assert made.schedule["a"].total_run_count == 2
+        clock.advance(200)
+        made.tick()
+        made.merge_inplace({"a": {"task": "proj.t", "schedule": 20}})
+        assert list(made.schedule) == ["a"]
+        assert made.schedule["a"].total_run_count == 3
+        made.close()
+    assert len(synced) == 2
+    assert "bad" in caplog.text
+
+
+def test_which_scheduler(app: Celeriac) -> None:
+    assert Beat(app)._scheduler is None
+    assert Beat(app, scheduler="celeriac.beat:PersistentScheduler")._scheduler is None
+    assert Beat(app, scheduler="celeriac.beat:Scheduler")._scheduler is Scheduler

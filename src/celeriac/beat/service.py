@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celeriac.beat.entries import read_settings
+from celeriac.beat.scheduler import PersistentScheduler, Scheduler
 from celeriac.beat.ticker import Ticker
+from celeriac.client.app import symbol
 from celeriac.client.signals import beat_embedded_init, beat_init
 from celeriac.kernel.errors import BrokerUnavailable, CapabilityMissing, CeleryError
 from celeriac.ports.bus import Subscription
@@ -29,6 +31,8 @@ logger = logging.getLogger("celeriac.beat")
 
 TOPIC = "schedule"
 """On the bus: the scopes whose entries changed."""
+OWN = frozenset({"celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler"})
+"""Names of Celery's default scheduler."""
 INTERVAL = 5.0
 """Seconds of the longest sleep; a safety net, since what changes the schedule ends it."""
 AWAY = 1.0
@@ -69,11 +73,21 @@ def ticker_of(app: Celeriac, file: str | None = None) -> Ticker:
     return Ticker(app, scope_of(app), read_settings(app), store, joined=joined)
 
 
+def _class_of(scheduler: Any) -> Any:
+    """Return the class of a scheduler; None where it is celeriac's own beat."""
+    if isinstance(scheduler, str) and scheduler in OWN:
+        return None
+    found = symbol(scheduler) if isinstance(scheduler, str) else scheduler
+    return None if found is PersistentScheduler else found
+
+
 class Beat:
     """Sends an app's periodic tasks until it is stopped.
 
     :param max_interval: seconds of the longest sleep; `beat_max_loop_interval`, or 5, where None.
     :param file: a SQLite file for the entries, instead of the broker's own store.
+    :param scheduler: a class of Celery's kind, or `module:Class`, in place of celeriac's own;
+        `beat_scheduler` where None.
     :param embedded: it runs in a worker.
     :param on_death: called with the error when the thread dies.
     """
@@ -86,6 +100,7 @@ class Beat:
         *,
         max_interval: float | None = None,
         file: str | None = None,
+        scheduler: Any = None,
         embedded: bool = False,
         on_death: Callable[[BaseException], None] | None = None,
     ) -> None:
@@ -93,6 +108,7 @@ class Beat:
         app.import_modules()
         self.max_interval = max_interval or app.conf.beat_max_loop_interval or INTERVAL
         self._file, self._on_death, self._embedded = file, on_death, embedded
+        self._scheduler = _class_of(scheduler or app.conf.beat_scheduler)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -137,7 +153,7 @@ class Beat:
             self.ready.set()
 
     def _run(self) -> None:
-        ticker: Ticker | None = None
+        ticker: Ticker | Scheduler | None = None
         away = False
         try:
             while not self._stopping.is_set():
@@ -157,9 +173,15 @@ class Beat:
                     self._close()
                     self._stopping.wait(AWAY)
         finally:
+            if isinstance(ticker, Scheduler):
+                ticker.close()
             self._close()
 
-    def _open(self) -> Ticker:
+    def _open(self) -> Ticker | Scheduler:
+        if self._scheduler is not None:
+            logger.warning("%s keeps its entries by itself: run one beat", self._scheduler.__name__)
+            made: Scheduler = self._scheduler(app=self.app, max_interval=self.max_interval)
+            return made
         ticker = ticker_of(self.app, self._file)
         ticker.sync()
         return ticker

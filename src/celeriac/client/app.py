@@ -198,7 +198,7 @@ class Celeriac:
         if isinstance(source, str):
             origin = source
             try:
-                source = _symbol(source)
+                source = symbol(source)
             except ImportError:
                 if self._silent:
                     return
@@ -464,7 +464,7 @@ class Celeriac:
                 queues=declared_queues(conf.task_queues, conf.task_default_queue),
                 default=conf.task_default_queue,
                 create_missing=conf.task_create_missing_queues,
-                load=_symbol,
+                load=symbol,
             )
             found = self._router = (conf.version, router)
         return found[1]
@@ -950,7 +950,7 @@ def _main_name() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def _symbol(path: str) -> Any:
+def symbol(path: str) -> Any:
     """Return what a dotted path names: `module`, `module:attribute` or `module.attribute`."""
     module, _, attribute = path.partition(":")
     if attribute:
