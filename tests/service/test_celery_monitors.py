@@ -73,7 +73,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def running(server: str, tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path, SOURCE, broker=server)
+    made = Project(tmp_path, SOURCE, url=server)
     try:
         made.worker("-c", "2", "-E", "-n", "w1@here", "--heartbeat-interval", "0.5")
         yield made

@@ -101,7 +101,7 @@ class Schedules:
             task=form["task"],
             schedule=shown_schedule(entry.spec),
             next_at=self._moment(entry.next_at),
-            last_at=self._moment(entry.last_at or None),
+            last_at=self._moment(entry.last_at if entry.runs else None),
             runs=entry.runs,
             paused=entry.paused,
             from_code=entry.from_code,
@@ -127,7 +127,7 @@ class Schedules:
         """
         app = self._app
         item = read_entry(app, name, parts)
-        new = Entry(name, encode(item, app), first_tick(item, app.clock.time()))
+        new = Entry(name, encode(item, app), first_tick(item, self._store.time()))
         while self._store.put(self._scope, [new]):
             if not replace:
                 raise AlreadyRegistered(f"there is an entry {name!r}: change it, or remove it")
@@ -152,7 +152,7 @@ class Schedules:
             spec = edited(encode(item, app), entry.spec)
             next_at = entry.next_at
             if {"schedule", "timezone", "relative"} & parts.keys() and not entry.paused:
-                next_at = first_tick(item, app.clock.time())
+                next_at = first_tick(item, self._store.time())
             return replace(entry, spec=spec, next_at=next_at)
 
         return self._edit(name, work)
@@ -173,7 +173,7 @@ class Schedules:
         def work(entry: Entry) -> Entry:
             if not entry.paused:
                 return entry
-            next_at = first_tick(self._item(entry), self._app.clock.time())
+            next_at = first_tick(self._item(entry), self._store.time())
             return replace(entry, paused=False, next_at=next_at)
 
         return self._edit(name, work)

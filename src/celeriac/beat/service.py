@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celeriac.beat.entries import read_settings
+from celeriac.beat.scheduler import PersistentScheduler, Scheduler
 from celeriac.beat.ticker import Ticker
+from celeriac.client.app import symbol
 from celeriac.client.signals import beat_embedded_init, beat_init
 from celeriac.kernel.errors import BrokerUnavailable, CapabilityMissing, CeleryError
 from celeriac.ports.bus import Subscription
@@ -29,6 +31,8 @@ logger = logging.getLogger("celeriac.beat")
 
 TOPIC = "schedule"
 """On the bus: the scopes whose entries changed."""
+OWN = frozenset({"celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler"})
+"""Names of Celery's default scheduler."""
 INTERVAL = 5.0
 """Seconds of the longest sleep; a safety net, since what changes the schedule ends it."""
 AWAY = 1.0
@@ -69,12 +73,22 @@ def ticker_of(app: Celeriac, file: str | None = None) -> Ticker:
     return Ticker(app, scope_of(app), read_settings(app), store, joined=joined)
 
 
+def _class_of(scheduler: Any) -> Any:
+    """Return the class of a scheduler; None where it is celeriac's own beat."""
+    if isinstance(scheduler, str) and scheduler in OWN:
+        return None
+    found = symbol(scheduler) if isinstance(scheduler, str) else scheduler
+    return None if found is PersistentScheduler else found
+
+
 class Beat:
     """Sends an app's periodic tasks until it is stopped.
 
     :param max_interval: seconds of the longest sleep; `beat_max_loop_interval`, or 5, where None.
     :param file: a SQLite file for the entries, instead of the broker's own store.
-    :param embedded: it runs inside a worker; for the signal that says so.
+    :param scheduler: a class of Celery's kind, or `module:Class`, in place of celeriac's own;
+        `beat_scheduler` where None.
+    :param embedded: it runs in a worker.
     :param on_death: called with the error when the thread dies.
     """
 
@@ -86,6 +100,7 @@ class Beat:
         *,
         max_interval: float | None = None,
         file: str | None = None,
+        scheduler: Any = None,
         embedded: bool = False,
         on_death: Callable[[BaseException], None] | None = None,
     ) -> None:
@@ -93,6 +108,7 @@ class Beat:
         app.import_modules()
         self.max_interval = max_interval or app.conf.beat_max_loop_interval or INTERVAL
         self._file, self._on_death, self._embedded = file, on_death, embedded
+        self._scheduler = _class_of(scheduler or app.conf.beat_scheduler)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -129,6 +145,7 @@ class Beat:
 
     def _main(self) -> None:
         try:
+            (beat_embedded_init if self._embedded else beat_init).send(sender=self)
             self._run()
         except BaseException as error:
             self.error = error
@@ -139,19 +156,19 @@ class Beat:
             self.ready.set()
 
     def _run(self) -> None:
-        ticker: Ticker | None = None
+        ticker: Ticker | Scheduler | None = None
         away = False
         try:
             while not self._stopping.is_set():
                 try:
                     if ticker is None:
                         ticker = self._open()
-                    wake_at = ticker.tick()
+                    rest = ticker.tick()
                     if away:
                         logger.info("beat: the broker is back")
                         away = False
                     self.ready.set()
-                    self._sleep(wake_at)
+                    self._sleep(rest)
                 except BrokerUnavailable as error:
                     if not away:
                         logger.warning("beat waits for the broker: %s", error)
@@ -159,20 +176,24 @@ class Beat:
                     self._close()
                     self._stopping.wait(AWAY)
         finally:
+            if isinstance(ticker, Scheduler):
+                ticker.close()
             self._close()
 
-    def _open(self) -> Ticker:
+    def _open(self) -> Ticker | Scheduler:
+        if self._scheduler is not None:
+            logger.warning("%s keeps its entries by itself: run one beat", self._scheduler.__name__)
+            made: Scheduler = self._scheduler(app=self.app, max_interval=self.max_interval)
+            return made
         ticker = ticker_of(self.app, self._file)
         ticker.sync()
         return ticker
 
-    def _sleep(self, wake_at: float | None) -> None:
+    def _sleep(self, rest: float | None) -> None:
         if self._subscription is None:
             self._subscription = self.app.bus.subscribe([TOPIC])
             return  # what changed before it listened is seen by another look
-        wait = self.max_interval
-        if wake_at is not None:
-            wait = min(wait, wake_at - self.app.clock.time())
+        wait = self.max_interval if rest is None else min(self.max_interval, rest)
         if wait > 0 and not self._stopping.is_set():
             began = time.monotonic()
             self._subscription.poll(wait)

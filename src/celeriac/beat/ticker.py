@@ -30,6 +30,8 @@ logger = logging.getLogger("celeriac.beat")
 
 LIMIT = 200
 """Entries that are sent in one step."""
+TOLERATED = 1.0
+"""Seconds between the clocks of machine and store that are not worth a warning."""
 LEASE = 30.0
 """Seconds for which a tick is claimed where it cannot be sent and noted in one step."""
 
@@ -56,6 +58,19 @@ class Ticker:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{id(self)}"
         self._read: dict[str, tuple[bytes, Item | None]] = {}
         self._skipped: set[str] = set()
+        self._ahead = 0.0
+
+    def _time(self) -> float:
+        """Return the time by the store's clock, which is one for all beats."""
+        own, now = self.app.clock.time(), self._store.time()
+        ahead, self._ahead = self._ahead, now - own
+        if abs(now - own) > TOLERATED < abs(now - own - ahead):
+            logger.warning(
+                "this machine's clock is %.1f s %s that of the schedule's store, which counts",
+                abs(now - own),
+                "behind" if now > own else "ahead of",
+            )
+        return now
 
     # -- code and store -------------------------------------------------------------------------
 
@@ -67,7 +82,7 @@ class Ticker:
         logger.warning("other beats keep changing the entries: some are not stored")
 
     def _synced(self) -> Sequence[str]:
-        now = self.app.clock.time()
+        now = self._time()
         stored = {entry.name: entry for entry in self._store.entries(self.scope)}
         put = []
         for name, item in self._items.items():
@@ -102,7 +117,7 @@ class Ticker:
 
     def upcoming(self) -> list[tuple[Item, float]]:
         """Return every item and its next tick, as they are after a `sync`; write nothing."""
-        now = self.app.clock.time()
+        now = self._time()
         stored = {entry.name: entry for entry in self._store.entries(self.scope)}
         entries = {e.name: e for e in stored.values() if not e.from_code}
         for name, own in self._items.items():
@@ -133,18 +148,19 @@ class Ticker:
     # -- ticks ----------------------------------------------------------------------------------
 
     def tick(self) -> float | None:
-        """Send all that is due; return when to come again, in unix seconds; None for never.
+        """Send all that is due; return in how many seconds to come again; None for never.
 
         :raises BrokerUnavailable: store or broker are away: nothing that was due is lost.
         """
         while True:
-            now = self.app.clock.time()
+            now = self._time()
             entries = self._due(now)
             ready = [(entry, item) for entry in entries if (item := self._item(entry)) is not None]
             # What cannot be run here stays first in line: it must not keep the others out.
             self._skipped = {e.name for e in entries} - {e.name for e, _ in ready}
             if not ready:
-                return self._store.next_at(self.scope, now)
+                following = self._store.next_at(self.scope, now)
+                return None if following is None else max(0.0, following - self._store.time())
             self._send([self._tick(entry, item, now) for entry, item in ready])
 
     def _due(self, now: float) -> Sequence[Entry]:
@@ -173,6 +189,8 @@ class Ticker:
         elif not due.ticks and not item.schedule.asked:
             logger.warning("%s was missed and is skipped", item.name)
         last = due.ticks[-1] if due.ticks else entry.last_at
+        if item.schedule.asked:
+            last = last or entry.next_at  # what it is asked about begins with the first question
         return Tick(entry.name, entry.version, due.next_at, last, len(envelopes), tuple(envelopes))
 
     def _asked(self, entry: Entry, item: Item, now: float) -> Owed:
@@ -230,7 +248,12 @@ class Ticker:
 
     def _step(self, ticks: Sequence[Tick]) -> Sequence[str]:
         if self._joined:
-            return self._store.sent(self.scope, ticks)
+            moved = self._store.sent(self.scope, ticks)
+            names = set(moved)
+            sent = [e for tick in ticks if tick.name in names for e in tick.envelopes]
+            if sent:
+                self.app.tell_published(sent)
+            return moved
         envelopes = [envelope for tick in ticks for envelope in tick.envelopes]
         if envelopes:
             self.app.send_envelopes(self._unknown(envelopes))

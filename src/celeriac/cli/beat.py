@@ -102,7 +102,7 @@ def beat(
 
 def _run(session: Session, app: Celeriac, scheduler: str | None, **options: Any) -> int:
     ended = threading.Event()
-    made = app.Beat(on_death=lambda _: ended.set(), **options)
+    made = app.Beat(scheduler=scheduler, on_death=lambda _: ended.set(), **options)
     former = {
         number: signal.signal(number, lambda *_: ended.set())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)

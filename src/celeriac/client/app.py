@@ -36,7 +36,7 @@ from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
 from celeriac.client.result import AsyncResult
 from celeriac.client.sender import Sender
-from celeriac.client.signals import import_modules
+from celeriac.client.signals import Signal, import_modules
 from celeriac.client.task import AsyncTask, Task, arguments_checker
 from celeriac.client.transport import driver_options, with_redis_parts
 from celeriac.client.watcher import Watcher
@@ -142,6 +142,11 @@ class Celeriac:
         self._imported = False
         self._families: dict[str, Family] = {}
         self._stand_in: tuple[Family, Watcher | None] | None = None
+        self.on_configure = Signal("on_configure")
+        self.on_after_configure = Signal("on_after_configure", ("source",))
+        self.on_after_finalize = Signal("on_after_finalize")
+        self.on_after_fork = Signal("on_after_fork")
+        self._told: set[tuple[str, Any]] = set()
         self.clock: Clock = SYSTEM_CLOCK
         self.teller: Callable[[Sequence[bytes]], None] | None = None
         """Takes this process's events where a worker is there to send them."""
@@ -193,7 +198,7 @@ class Celeriac:
         if isinstance(source, str):
             origin = source
             try:
-                source = _symbol(source)
+                source = symbol(source)
             except ImportError:
                 if self._silent:
                     return
@@ -378,9 +383,12 @@ class Celeriac:
 
     def import_modules(self) -> None:
         """Import the modules of `imports`, `include` and `autodiscover_tasks`, as a worker does."""
-        if self._imported:
-            return
-        self._imported = True
+        if not self._imported:
+            self._imported = True
+            self._import_modules()
+        self._tell_ready()
+
+    def _import_modules(self) -> None:
         conf = self.conf
         for _, answer in import_modules.send(sender=self):
             if isinstance(answer, Exception):
@@ -391,6 +399,26 @@ class Celeriac:
             self._discover(packages, related_name)
         for task in self.tasks.values():
             self._annotate(task)
+
+    def _tell_ready(self) -> None:
+        """Send `on_after_configure` and `on_after_finalize`, once to each receiver.
+
+        Not when the settings are read: that may be in the middle of the module whose tasks a
+        receiver adds to the schedule.
+        """
+        for signal, named in (
+            (self.on_configure, {}),
+            (self.on_after_configure, {"source": self.conf}),
+            (self.on_after_finalize, {}),
+        ):
+            for key, _, ref in signal.receivers:
+                receiver = ref()
+                if receiver is not None and (signal.name, key) not in self._told:
+                    self._told.add((signal.name, key))
+                    try:
+                        receiver(signal=signal, sender=self, **named)
+                    except Exception:
+                        logger.exception("the receiver %r of %s failed", receiver, signal.name)
 
     def add_periodic_task(
         self,
@@ -436,7 +464,7 @@ class Celeriac:
                 queues=declared_queues(conf.task_queues, conf.task_default_queue),
                 default=conf.task_default_queue,
                 create_missing=conf.task_create_missing_queues,
-                load=_symbol,
+                load=symbol,
             )
             found = self._router = (conf.version, router)
         return found[1]
@@ -484,6 +512,7 @@ class Celeriac:
         publisher.publish((envelope,), policy if retry else None)
 
     def _make_publisher(self) -> Publisher:
+        self._tell_ready()
         with self._lock:
             if self._publisher is None:
                 conf = self.conf
@@ -519,6 +548,10 @@ class Celeriac:
     def collected(self) -> Collected:
         """Collect what is sent in a `with` block, and send none of it."""
         return Collected(self._publisher or self._make_publisher())
+
+    def tell_published(self, envelopes: Sequence[Envelope]) -> None:
+        """Tell signals and events of envelopes that a store published by itself."""
+        (self._publisher or self._make_publisher()).tell(envelopes)
 
     def signature(
         self, task: Any, args: Any = None, kwargs: Any = None, **options: Any
@@ -781,6 +814,8 @@ class Celeriac:
             families[""] = self._stand_in[0]
         for family in families.values():
             family.after_fork()
+        if self.on_after_fork.receivers:
+            self.on_after_fork.send(sender=self)
 
     def __enter__(self) -> Celeriac:
         return self
@@ -915,7 +950,7 @@ def _main_name() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def _symbol(path: str) -> Any:
+def symbol(path: str) -> Any:
     """Return what a dotted path names: `module`, `module:attribute` or `module.attribute`."""
     module, _, attribute = path.partition(":")
     if attribute:

@@ -68,6 +68,10 @@ class ScheduleStore(Protocol):
         """Connect and check; a second call does nothing."""
         ...
 
+    def time(self) -> float:
+        """Return unix seconds by the one clock of all who share the store."""
+        ...
+
     def entries(self, scope: str, names: Sequence[str] | None = None) -> Sequence[Entry]:
         """Return the entries of these names, or all, in order of their names."""
         ...
@@ -88,7 +92,7 @@ class ScheduleStore(Protocol):
     ) -> Sequence[Entry]:
         """Return entries whose tick has come, the earliest first.
 
-        :param now: unix seconds.
+        :param now: unix seconds, by the store's clock.
         :param owner: claims them for `lease` seconds, and leaves out what others have claimed;
             without one, nothing is claimed: for stores that publish by themselves.
         """

@@ -29,6 +29,9 @@ class MemorySchedules:
     def open(self) -> None:
         """Do nothing: it is there."""
 
+    def time(self) -> float:
+        return self._shared.clock.time()
+
     def entries(self, scope: str, names: Sequence[str] | None = None) -> Sequence[Entry]:
         with self._shared.lock:
             found = [

@@ -65,6 +65,11 @@ class RedisSchedules:
         keys = self._keys
         return self._server.run(script, keys.messages, (keys.prefix, scope, *args))
 
+    def time(self) -> float:
+        """Ask the server."""
+        seconds, micros = self._server.call("TIME")
+        return int(seconds) + int(micros) / 1e6
+
     def entries(self, scope: str, names: Sequence[str] | None = None) -> Sequence[Entry]:
         """List entries."""
         found: list[Entry] = []
