@@ -28,6 +28,8 @@ COMMANDS = {
     "call": ("celeriac.cli.calls:call", "Send a task by its name."),
     "result": ("celeriac.cli.calls:result", "Show the result of a task."),
     "status": ("celeriac.cli.inspect:status", "Show the workers that answer."),
+    "inspect": ("celeriac.cli.remote:inspect", "Ask workers: active, stats, stack, ..."),
+    "control": ("celeriac.cli.remote:control", "Tell workers: pause, revoke, rate_limit, ..."),
     "list": ("celeriac.cli.queues:list_", "List the queues, what they hold, and the tasks."),
     "purge": ("celeriac.cli.queues:purge", "Drop what waits in the queues."),
     "buried": ("celeriac.cli.queues:buried", "Look after tasks that could not be run."),

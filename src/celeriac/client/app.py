@@ -28,10 +28,8 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from celeriac.client import current
 from celeriac.client.compose import Plan, compose
-from celeriac.client.context import Context
 from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
-from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
 from celeriac.client.sender import Sender
 from celeriac.client.task import AsyncTask, Task, arguments_checker
@@ -44,15 +42,14 @@ from celeriac.kernel.errors import (
     BackendStoreError,
     ImproperlyConfigured,
     NotRegistered,
-    TaskRevokedError,
 )
 from celeriac.kernel.message import Envelope, Record
 from celeriac.kernel.routing import Router, declared_queues
 from celeriac.kernel.signature import Signature
-from celeriac.kernel.states import REVOKED
 from celeriac.kernel.wire import Headers
 from celeriac.ports.broker import Broker
 from celeriac.ports.bus import Bus
+from celeriac.ports.orders import Orders
 from celeriac.ports.registry import Family, open_family, scheme_of
 from celeriac.ports.results import ResultBackend
 
@@ -486,19 +483,15 @@ class Celeriac:
         """Return the result of a task id."""
         return AsyncResult(task_id, app=self, **kwargs)
 
-    def revoke(self, ids: Sequence[str], *, terminate: bool = False) -> None:
+    def revoke(
+        self, ids: Sequence[str], *, terminate: bool = False, signal: str | int = "SIGTERM"
+    ) -> None:
         """Keep tasks from running: those that wait are taken back and become REVOKED.
 
         :param terminate: end those that run, where the pool can.
+        :param signal: with `terminate`, what the process of a task is sent.
         """
-        broker = self.broker
-        taken = broker.withdraw(ids) if broker.caps.withdraws else ()
-        for task_id in taken:
-            request = Context(Headers("", task_id), Envelope(task_id, "", b""))
-            self.store([make_record(self, request, REVOKED, TaskRevokedError("revoked"))])
-        left = [task_id for task_id in ids if task_id not in set(taken)]
-        if left:
-            self.control.revoke(left, terminate=terminate)
+        self.control.revoke(ids, terminate=terminate, signal=signal)
 
     # -- connections ----------------------------------------------------------------------------
 
@@ -597,6 +590,14 @@ class Celeriac:
     def bus(self) -> Bus:
         """The bus of the broker's family."""
         return self.family(self.broker_url).bus()
+
+    @property
+    def orders(self) -> Orders | None:
+        """The standing orders of the fleet: in the broker's store, or in that of the results."""
+        urls = (self.broker_url, self.backend_url)
+        families = [self.family(url) for url in urls if url is not None]
+        keeps = (find for family in families if (find := getattr(family, "orders", None)))
+        return next((find() for find in keeps), None)
 
     @property
     def watcher(self) -> Watcher:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -57,12 +58,17 @@ class Fetcher(Service):
         self._consumer, self._pool, self._held = consumer, pool, held
         self._gates, self._ended, self._crowded = gates, ended, crowded
         self._log_tasks = log_tasks
+        self.consuming = threading.Event()
+        """Cleared while no queue is consumed: a claim from none would return at once."""
+        self.consuming.set()
         self._suspects_alone = not pool.traits.isolates
 
     def run(self) -> None:
         """Claim until stopped; while the broker is away, try again with growing pauses."""
         pause = 0.0
         while not self.stopping.is_set():
+            if not self.consuming.wait(0.1):
+                continue
             if self._crowded():
                 self.stopping.wait(0.01)
                 continue

@@ -17,6 +17,7 @@ from typing import Any
 
 from celeriac.drivers.memory.broker import MemoryBroker
 from celeriac.drivers.memory.bus import MemoryBus
+from celeriac.drivers.memory.orders import MemoryOrders
 from celeriac.drivers.memory.results import MemoryResults
 from celeriac.drivers.memory.shared import Shared
 from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
@@ -32,6 +33,7 @@ class _World:
         self.results = MemoryResults(self.shared, name)
         self.broker = MemoryBroker(self.shared, self.results)
         self.bus = MemoryBus(self.shared)
+        self.orders = MemoryOrders(self.shared)
 
 
 _worlds: dict[str, _World] = {}
@@ -67,6 +69,10 @@ class MemoryFamily:
 
     def bus(self) -> MemoryBus:
         return self._world.bus
+
+    def orders(self) -> MemoryOrders:
+        """Return the standing orders."""
+        return self._world.orders
 
     def wake(self) -> None:
         """Make everything that waits look at the clock again; nothing returns early by it."""

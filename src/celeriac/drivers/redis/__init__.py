@@ -22,6 +22,7 @@ from celeriac.drivers.redis.broker import RedisBroker
 from celeriac.drivers.redis.bus import RedisBus
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
+from celeriac.drivers.redis.orders import RedisOrders
 from celeriac.drivers.redis.results import RedisResults
 
 del redis
@@ -50,6 +51,7 @@ class RedisFamily:
         self._broker = RedisBroker(self.server, keys, replicas=replicas, evicts=evicts)
         self._results = RedisResults(self.server, keys, self._broker.caps)
         self._bus = RedisBus(self.server, keys)
+        self._orders = RedisOrders(self.server, keys)
 
     def broker(self) -> RedisBroker:
         """Return the broker."""
@@ -62,6 +64,10 @@ class RedisFamily:
     def bus(self) -> RedisBus:
         """Return the bus."""
         return self._bus
+
+    def orders(self) -> RedisOrders:
+        """Return the standing orders."""
+        return self._orders
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from celeriac.drivers.sqlite.broker import SQLiteBroker
 from celeriac.drivers.sqlite.bus import SQLiteBus
 from celeriac.drivers.sqlite.db import Database
+from celeriac.drivers.sqlite.orders import SQLiteOrders
 from celeriac.drivers.sqlite.results import SQLiteResults
 from celeriac.kernel.errors import ImproperlyConfigured
 
@@ -42,6 +43,7 @@ class SQLiteFamily:
         self._broker = SQLiteBroker(self._db, name)
         self._results = SQLiteResults(self._db, name, self._broker.caps)
         self._bus = SQLiteBus(self._db)
+        self._orders = SQLiteOrders(self._db)
 
     def broker(self) -> SQLiteBroker:
         """Return the broker."""
@@ -54,6 +56,10 @@ class SQLiteFamily:
     def bus(self) -> SQLiteBus:
         """Return the bus."""
         return self._bus
+
+    def orders(self) -> SQLiteOrders:
+        """Return the standing orders."""
+        return self._orders
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""

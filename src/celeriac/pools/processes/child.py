@@ -23,9 +23,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from celeriac.kernel.errors import SoftTimeLimitExceeded
 from celeriac.kernel.failure import traceback_text
 from celeriac.kernel.message import Record, Settlement
+from celeriac.pools.look import answer
 from celeriac.pools.processes.pipe import Ended, Report, Work, decode_work, encode
 from celeriac.pools.processes.slot import Slot
 from celeriac.ports.pool import MakeRun
@@ -34,6 +37,8 @@ logger = logging.getLogger("celeriac.pool")
 
 TICK = 0.004
 """Seconds between two looks of the courier, while there is something to carry."""
+LOOK = signal.SIGRTMIN + 5
+"""Says that the parent asks something.  Blocked, and waited for by a thread: it interrupts nothing."""
 FRESH = 0.001
 """Seconds that an outcome may wait for others before the next task is begun."""
 
@@ -81,12 +86,15 @@ class _Child:
         self._noted: deque[Record] = deque()
         self._broken: list[tuple[int, str]] = []
         self._back: list[int] = []
+        self._running: dict[int, str] = {}
 
     def serve(self, make_run: MakeRun) -> None:
         """Run tasks until the parent closes the pipe, or this child has done enough."""
         frame = _Frame(self)
         run = make_run(frame)
         self.send(Report(ready=True))
+        threading.Thread(target=self._onlooker, name="celeriac-onlooker", daemon=True).start()
+        me = threading.get_ident()
         threading.Thread(target=self._courier, name="celeriac-courier", daemon=True).start()
         done = 0
         while True:
@@ -106,6 +114,7 @@ class _Child:
                 self._back.append(work.seq)
                 self._tell_back()
                 continue
+            self._running[me] = work.id
             settled: list[Settlement] = []
             try:
                 try:
@@ -123,6 +132,7 @@ class _Child:
                     self._broken.append((work.seq, f"{type(error).__name__}: {error!s:.500}"))
             frame.limits(None, None)
             self.slot.end()
+            self._running.clear()
             if not self._ended:
                 self._first_ended = time.monotonic()
             if settled:
@@ -212,6 +222,19 @@ class _Child:
         if back:
             self.send(Report(back=back))
 
+    def _onlooker(self) -> None:
+        """Answer what the parent asks about this process, whatever the task does meanwhile."""
+        while True:
+            signal.sigwait({LOOK})
+            token, ask = 0, {}
+            try:
+                token, ask = msgspec.json.decode(self.slot.asked())
+                found = msgspec.json.encode(answer(ask, dict(self._running)))
+            except Exception as error:  # a broken look must not end the looking
+                logger.exception("looking at the process failed")
+                found = msgspec.json.encode({"pid": os.getpid(), "error": repr(error)})
+            self.send(Report(answers=[(token, found)]))
+
     def _courier(self) -> None:
         while True:
             self._carry.wait()
@@ -254,6 +277,7 @@ def main(
 ) -> int:
     """Be a child; return the exit status."""
     multiprocessing.current_process().name = f"ForkPoolWorker-{slot.index + 1}"
+    signal.pthread_sigmask(signal.SIG_BLOCK, {LOOK})
     child = _Child(sock, slot, max_tasks, max_memory)
     try:
         child.serve(make_run)
