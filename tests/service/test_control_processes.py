@@ -166,11 +166,11 @@ def test_pool_commands_reach_the_children(app: Celeriac, worker: subprocess.Pope
     inspect = app.control.inspect(["w1@here"], timeout=5.0)
     before = inspect.stats()["w1@here"]["pool"]["processes"]
     assert len(before) == 2
-    assert cli("control", "pool_grow", "1")[1] == {"w1@here": {"ok": "pool will grow"}}
+    assert cli("control", "pool_grow", "1")[1] == [{"w1@here": {"ok": "pool will grow"}}]
     eventually(lambda: len(inspect.stats()["w1@here"]["pool"]["processes"]) == 3, within=10)
     assert cli("control", "log_level", "DEBUG", "proj.some")[0] == 0
     assert app.send_task("debugs").get(timeout=10) is True
-    assert cli("control", "pool_restart")[1] == {"w1@here": {"ok": "reload started"}}
+    assert cli("control", "pool_restart")[1] == [{"w1@here": {"ok": "reload started"}}]
 
     def renewed() -> bool:
         pids = inspect.stats()["w1@here"]["pool"]["processes"]
@@ -185,7 +185,7 @@ def test_pool_commands_reach_the_children(app: Celeriac, worker: subprocess.Pope
 @pytest.mark.service
 def test_time_limits_that_change(app: Celeriac, worker: subprocess.Popen[bytes]) -> None:
     code, said, _ = cli("control", "time_limit", "sleep", "20", "0.5")
-    assert (code, said) == (0, {"w1@here": {"ok": "time limits set successfully"}})
+    assert (code, said) == (0, [{"w1@here": {"ok": "time limits set successfully"}}])
     result = app.send_task("sleep", (60,))
     eventually(lambda: result.state == "FAILURE", within=10)
     assert "TimeLimitExceeded" in repr(result.result)

@@ -80,7 +80,8 @@ def _run(session: Session, ctx: click.Context, kind: str, words: Sequence[str], 
     replies = _send(app, command.name, arguments, options)
     answers = {node: value for one in replies or () for node, value in one.items()}
     if how["as_json"] or how["as_json_too"]:
-        print_json(answers)
+        # Celery's shapes: a list of replies from `control`, one object from `inspect`.
+        print_json(answers if kind == "inspect" else list(replies or ()))
     else:
         for node, value in sorted(answers.items()):
             _show(node, value)

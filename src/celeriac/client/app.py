@@ -719,10 +719,10 @@ class Celeriac:
 
     def Worker(self, **options: Any) -> Any:  # noqa: N802 - Celery's name
         """Return a worker of this app; `start()` runs it."""
-        from celeriac.control.inbox import Inbox
+        from celeriac.control.ears import ears
         from celeriac.worker.worker import Worker
 
-        remote = [Inbox] if self.conf.worker_enable_remote_control else []
+        remote = ears if self.conf.worker_enable_remote_control else None
         return Worker(self, make_services=remote, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:

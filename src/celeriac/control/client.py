@@ -140,8 +140,7 @@ class Control:
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
         left = ids
         if destination is None and not options.get("pattern"):
-            self._order([Order("revoke", one, expires_at=time.time() + KEPT_FOR) for one in ids])
-            taken = self._withdraw(ids)
+            taken = self.keep_revoked(ids)
             # Asked for a reply, the caller gets one, though nothing may be left to do.
             left = ids if options.get("reply") else [one for one in ids if one not in taken]
         if not left:
@@ -151,7 +150,10 @@ class Control:
             arguments["signal"] = signal
         return self.broadcast("revoke", arguments, destination, **options)
 
-    def _withdraw(self, ids: Sequence[str]) -> set[str]:
+    def keep_revoked(self, ids: Sequence[str]) -> set[str]:
+        """Write down for the fleet that tasks are revoked, and take back what waits; return which."""
+        until = time.time() + KEPT_FOR
+        self._order([Order("revoke", one, expires_at=until) for one in ids])
         broker = self._app.broker
         taken = set(broker.withdraw(ids)) if broker.caps.withdraws else set()
         records = []

@@ -127,27 +127,47 @@ class Inbox:
         finally:
             subscription.close()
 
-    def take(self, body: bytes, reply: Callable[[Message, Any], None]) -> None:
-        """Carry out one command, whatever it is: the worker must not go deaf."""
+    def take(
+        self,
+        body: bytes,
+        reply: Callable[[Message, Any], None],
+        *,
+        expires: float = 0.0,
+        before: Callable[[Message], None] | None = None,
+    ) -> None:
+        """Carry out one command, whatever it is: the worker must not go deaf.
+
+        :param expires: unix seconds after which it is void, where the command does not say so.
+        :param before: called with one that is meant for this worker, before it is carried out.
+        """
         try:
-            self._obey(body, reply)
+            self._obey(body, reply, expires, before)
         except Exception:
             logger.exception("a control message was dropped")
 
-    def _obey(self, body: bytes, reply: Callable[[Message, Any], None]) -> None:
+    def _obey(
+        self,
+        body: bytes,
+        reply: Callable[[Message, Any], None],
+        expires: float,
+        before: Callable[[Message], None] | None,
+    ) -> None:
         if len(body) > LARGEST:
-            self._refuse("size", f"a control message of {len(body):,} bytes was dropped unread")
+            self.refuse("size", f"a control message of {len(body):,} bytes was dropped unread")
             return
         try:
             message = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            self._refuse("form", f"a control message that cannot be read was dropped: {error}")
+            self.refuse("form", f"a control message that cannot be read was dropped: {error}")
             return
         remote = self._worker.remote
         if not is_meant(remote.hostname, message.destination, message.pattern, message.matcher):
             return
-        if message.expires and time.time() > message.expires:
+        expires = message.expires or expires
+        if expires and time.time() > expires:
             return
+        if before is not None:
+            before(message)
         command = PANEL.get(message.method)
         if command is not None and command.slow:
             if not self._slow.acquire(blocking=False):
@@ -174,7 +194,7 @@ class Inbox:
                 raise CommandRefused(f"no command is called {message.method[:100]!r}")
             value = command(self._worker.remote, message.arguments or {})
         except CommandRefused as error:
-            self._refuse(message.method[:100], str(error)[:500])
+            self.refuse(message.method[:100], str(error)[:500])
             value = {"error": str(error)[:500]}
         except CeleryError as error:
             value = {"error": str(error)}
@@ -184,7 +204,7 @@ class Inbox:
         if message.reply_to:
             reply(message, value)
 
-    def _refuse(self, what: str, text: str) -> None:
+    def refuse(self, what: str, text: str) -> None:
         """Say once, and not with each message, that something was refused."""
         level = logging.DEBUG
         if what not in self._refused and len(self._refused) < 100:

@@ -82,7 +82,7 @@ class Worker:
         prefetch_multiplier: int | None = None,
         purge: bool = False,
         autoscale: tuple[int, int] | None = None,
-        make_services: Sequence[Callable[[Worker], Part]] = (),
+        make_services: Callable[[Worker], Sequence[Part]] | None = None,
         **accepted: Any,
     ) -> None:
         self.app = app
@@ -195,7 +195,7 @@ class Worker:
             keeper,
             settler,
             *scaling,
-            *(make(self) for make in self._make_services),
+            *(self._make_services(self) if self._make_services else ()),
             fetcher,
         ]
         for service in self._services:

@@ -20,6 +20,7 @@ except ImportError as error:
 from celeriac.drivers.redis.address import parse
 from celeriac.drivers.redis.broker import RedisBroker
 from celeriac.drivers.redis.bus import RedisBus
+from celeriac.drivers.redis.celery_mailbox import CeleryMailbox
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.orders import RedisOrders
@@ -52,6 +53,7 @@ class RedisFamily:
         self._results = RedisResults(self.server, keys, self._broker.caps)
         self._bus = RedisBus(self.server, keys)
         self._orders = RedisOrders(self.server, keys)
+        self._before = before
 
     def broker(self) -> RedisBroker:
         """Return the broker."""
@@ -68,6 +70,10 @@ class RedisFamily:
     def orders(self) -> RedisOrders:
         """Return the standing orders."""
         return self._orders
+
+    def celery_mailbox(self) -> CeleryMailbox:
+        """Return a new ear for the commands of Celery's own clients."""
+        return CeleryMailbox(self.server, self._before)
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""
