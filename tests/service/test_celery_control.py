@@ -111,8 +111,11 @@ def test_celery_inspects_and_controls(
 def test_flower_sees_and_steers(url: str, worker: subprocess.Popen[bytes], tmp_path: Path) -> None:
     pytest.importorskip("flower")
     port = free_port()
-    code = f"import celery; celery.Celery('c', broker={url!r}).start()"
-    command = [sys.executable, "-c", code, "flower", f"--port={port}", "--address=127.0.0.1"]
+    (tmp_path / "client.py").write_text(
+        f"import celery\napp = celery.Celery('c', broker={url!r})\n"
+    )
+    command = [sys.executable, "-m", "celery", "-A", "client", "flower"]
+    command += [f"--port={port}", "--address=127.0.0.1"]
     log = (tmp_path / "flower.log").open("wb")
     environment = {**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"}
     with log:
