@@ -137,8 +137,8 @@ def by_coroutines(side: Any, coroutines: int = 1_000, each: int = 10) -> float:
 
 def latency(side: Any, folder: Path, pool: str) -> tuple[float, float]:
     """Return p50 and p99 seconds from send to start on an idle worker."""
-    path = folder / f"late-{side.module}"
-    path.touch()
+    path = folder / "late"
+    path.write_text("")
     with worker(side, pool, 1):
         for number in range(120):
             side.app.send_task("bench.stamp", (str(path), time.time()))
@@ -201,9 +201,9 @@ def idle(side: Any) -> tuple[float, float]:
 def startup(side: Any, folder: Path) -> float:
     """Return the median seconds from the start of the command to the first task's start."""
     times = []
-    for number in range(3):
-        path = folder / f"start-{side.module}-{number}"
-        path.touch()
+    for _ in range(3):
+        path = folder / "start"
+        path.write_text("")
         begun = time.time()
         side.app.send_task("bench.stamp", (str(path), begun))
         with worker(side, "prefork", 2):

@@ -13,6 +13,7 @@ from celeriac.kernel.message import Envelope, Record
 from celeriac.testing.contract.broker import BrokerContract
 from celeriac.testing.contract.bus import BusContract
 from celeriac.testing.contract.results import ResultsContract
+from celeriac.testing.contract.schedules import SchedulesContract
 from celeriac.testing.eventually import in_thread
 from celeriac.testing.faults import FlakyBroker, FlakyResults
 from celeriac.testing.signals import TestSignal
@@ -34,6 +35,10 @@ class TestResults(ResultsContract):
 
 
 class TestBus(BusContract):
+    pass
+
+
+class TestSchedules(SchedulesContract):
     pass
 
 

@@ -11,6 +11,7 @@ import pytest
 from celeriac.testing.contract.broker import BrokerContract
 from celeriac.testing.contract.bus import BusContract
 from celeriac.testing.contract.results import ResultsContract
+from celeriac.testing.contract.schedules import SchedulesContract
 
 sqlite = pytest.importorskip("celeriac.drivers.sqlite")
 if not hasattr(sqlite, "SQLiteFamily"):
@@ -33,4 +34,8 @@ class TestResults(ResultsContract):
 
 
 class TestBus(BusContract):
+    pass
+
+
+class TestSchedules(SchedulesContract):
     pass

@@ -338,6 +338,8 @@ class _Sink:
 
     def noted(self, batch: Any) -> None: ...
 
+    def told(self, batch: Any) -> None: ...
+
 
 def _parts(deaths: list[BaseException]) -> dict[str, Callable[[], Service]]:
     family = MemoryFamily("memory://services", {"private": True})
@@ -364,6 +366,7 @@ def _parts(deaths: list[BaseException]) -> dict[str, Callable[[], Service]]:
             ended=lambda batch: None,
             crowded=lambda: False,
             log_tasks=False,
+            received=lambda delivery: None,
             on_death=died,
         )
 

@@ -58,6 +58,9 @@ class Frame:
     def noted(self, batch: Sequence[Record]) -> None:
         """Do nothing."""
 
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Do nothing."""
+
 
 def test_a_task_run_and_settled(app: Celeriac) -> None:
     add = app.tasks["calls.add"]

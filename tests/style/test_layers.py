@@ -42,10 +42,15 @@ DOORS = {
     # The doors that Celery's API puts on the app: (module, function) -> the parts it opens.
     ("celeriac.client.app", "Celeriac.worker_main"): ("celeriac.cli",),
     # The one place where a worker and the inbox of its commands are put together.
-    ("celeriac.client.app", "Celeriac.Worker"): ("celeriac.worker", "celeriac.control"),
+    ("celeriac.client.app", "Celeriac.Worker"): (
+        "celeriac.worker",
+        "celeriac.control",
+        "celeriac.events",
+    ),
     ("celeriac.client.app", "Celeriac.control"): ("celeriac.control",),
     ("celeriac.client.app", "Celeriac.events"): ("celeriac.events",),
     ("celeriac.client.app", "Celeriac.Beat"): ("celeriac.beat",),
+    ("celeriac.client.app", "Celeriac.schedules"): ("celeriac.beat",),
 }
 OPTIONAL = frozenset(
     "backports brotli cloudpickle compression django hiredis kombu opentelemetry pika psutil psycopg "

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from celeriac.cli.nodes import expand
+from celeriac.client import signals
 from celeriac.utils.log import TaskFormatter
 
 if TYPE_CHECKING:
@@ -44,13 +45,21 @@ def setup_logging(
     """Write logs to the terminal or to `logfile`, unless the program has its own logging.
 
     A root logger that has handlers is left alone: only the level that was asked for is then set,
-    on celeriac's own loggers.
+    on celeriac's own loggers.  A receiver of the signal `setup_logging` does it all instead.
 
     :param level: None means WARNING here, and what the program says where it has logging.
     :param node: the worker's name, for `%n` and `%h` in `logfile`.
     :param color: colours are welcome; used on a terminal only.
     :return: whether a handler was installed.
     """
+    told: dict[str, Any] = {
+        "loglevel": logging.WARNING if level is None else level,
+        "logfile": logfile,
+        "format": app.conf.worker_log_format,
+        "colorize": color,
+    }
+    if signals.setup_logging.send(sender=None, **told):
+        return False  # whoever listens has set it up
     root = logging.getLogger()
     if root.handlers and logfile is None:
         if level is not None:
@@ -70,6 +79,10 @@ def setup_logging(
     )
     root.addHandler(handler)
     root.setLevel(logging.WARNING if level is None else level)
+    signals.after_setup_logger.send(sender=None, logger=root, **told)
+    told["format"] = conf.worker_task_log_format
+    tasks = logging.getLogger("celeriac.task")
+    signals.after_setup_task_logger.send(sender=None, logger=tasks, **told)
     return True
 
 

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "worker": ("celeriac.cli.worker:worker", "Start a worker."),
+    "beat": ("celeriac.cli.beat:beat", "Send periodic tasks."),
+    "schedule": ("celeriac.cli.schedule:schedule", "Look at the schedule, and change it."),
     "call": ("celeriac.cli.calls:call", "Send a task by its name."),
     "result": ("celeriac.cli.calls:result", "Show the result of a task."),
     "status": ("celeriac.cli.inspect:status", "Show the workers that answer."),
     "inspect": ("celeriac.cli.remote:inspect", "Ask workers: active, stats, stack, ..."),
     "control": ("celeriac.cli.remote:control", "Tell workers: pause, revoke, rate_limit, ..."),
+    "top": ("celeriac.cli.top:top", "Watch workers, queues, rates and running tasks."),
+    "events": ("celeriac.cli.events:events", "Print events, or take snapshots of the fleet."),
     "list": ("celeriac.cli.queues:list_", "List the queues, what they hold, and the tasks."),
     "purge": ("celeriac.cli.queues:purge", "Drop what waits in the queues."),
     "buried": ("celeriac.cli.queues:buried", "Look after tasks that could not be run."),

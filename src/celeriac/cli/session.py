@@ -95,6 +95,11 @@ class Session:
         said = {name: value for name, value in said.items() if value}
         if said:
             app.conf.load(said, "command line")
+        from celeriac.client.signals import user_preload_options
+
+        if user_preload_options.receivers:
+            options = {"app": self.name, "config": self.config, **said}
+            user_preload_options.send(sender=None, app=app, options=options)
 
     def connected(self) -> Celeriac:
         """Return an app whose broker is known, with its tasks or without.

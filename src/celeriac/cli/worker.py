@@ -20,7 +20,6 @@ from celeriac.cli.session import Command, Session, pass_session, say
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOT_YET = {
-    "beat": "-B/--beat is not there yet: periodic tasks come with `celeriac beat`",
     "detach": (
         "-D/--detach is not offered: run the worker under systemd, supervisor or a container,"
         " which restart it too"
@@ -161,9 +160,19 @@ def _ignored(*names: str, **options: Any) -> Callable[[F], F]:
     help="Messages held per slot of the pool.",
 )
 @click.option("--purge", "--discard", is_flag=True, help="Drop what waits in the queues first.")
+@click.option(
+    "-E",
+    "--task-events",
+    "--events",
+    is_flag=True,
+    default=None,
+    help="Send events of tasks, for `celeriac top` and other monitors.",
+)
+@click.option("--without-heartbeat", is_flag=True, help="Do not tell that the worker is there.")
+@click.option("--heartbeat-interval", type=click.FloatRange(0.1), metavar="SECONDS", help="2 s.")
 @click.option("--pidfile", metavar="FILE", help="Refuse to start where its process is alive.")
 @click.option("--reload", "reload_", is_flag=True, help="Restart when the code changes.")
-@click.option("-B", "--beat", is_flag=True, hidden=True, expose_value=False, callback=_refuse)
+@click.option("-B", "--beat", is_flag=True, help="Send periodic tasks too.")
 @click.option(
     "--autoscale",
     callback=_bounds,
@@ -172,11 +181,8 @@ def _ignored(*names: str, **options: Any) -> Callable[[F], F]:
 )
 @click.option("-D", "--detach", is_flag=True, hidden=True, expose_value=False, callback=_refuse)
 @_ignored("-O", "--optimization")
-@_ignored("-E", "--task-events", "--events", is_flag=True)
 @_ignored("--without-gossip", is_flag=True)
 @_ignored("--without-mingle", is_flag=True)
-@_ignored("--without-heartbeat", is_flag=True)
-@_ignored("--heartbeat-interval")
 @_ignored("--disable-prefetch", is_flag=True)
 @_ignored("-S", "--statedb")
 @pass_session

@@ -27,15 +27,18 @@ from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from celeriac.client import current
+from celeriac.client.announce import sent_event
 from celeriac.client.compose import Plan, compose
 from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
 from celeriac.client.result import AsyncResult
 from celeriac.client.sender import Sender
+from celeriac.client.signals import import_modules
 from celeriac.client.task import AsyncTask, Task, arguments_checker
 from celeriac.client.transport import driver_options, with_redis_parts
 from celeriac.client.watcher import Watcher
 from celeriac.kernel import config as configuration
+from celeriac.kernel import schedules as schedule_kinds
 from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
 from celeriac.kernel.config import Config
 from celeriac.kernel.errors import (
@@ -138,6 +141,8 @@ class Celeriac:
         self._families: dict[str, Family] = {}
         self._stand_in: tuple[Family, Watcher | None] | None = None
         self.clock: Clock = SYSTEM_CLOCK
+        self.teller: Callable[[Sequence[bytes]], None] | None = None
+        """Takes this process's events where a worker is there to send them."""
         self._reset_runtime()
         if task_cls is not None:
             self.task_cls = task_cls
@@ -157,6 +162,7 @@ class Celeriac:
         self._executor: ThreadPoolExecutor | None = None
         self._broker: Broker | None = None
         self._results: ResultBackend | None = None
+        self._events: Any = None
 
     # -- settings -------------------------------------------------------------------------------
 
@@ -374,12 +380,46 @@ class Celeriac:
             return
         self._imported = True
         conf = self.conf
+        for _, answer in import_modules.send(sender=self):
+            if isinstance(answer, Exception):
+                raise answer  # what is not imported would be missed much later, and elsewhere
         for name in (*conf.imports, *conf.include):
             importlib.import_module(name)
         for packages, related_name in self._autodiscover:
             self._discover(packages, related_name)
         for task in self.tasks.values():
             self._annotate(task)
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Any = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
+    ) -> str:
+        """Add an entry to `beat_schedule`; return its name.
+
+        :param schedule: seconds, a timedelta, or a schedule such as `crontab(hour=4)`.
+        :param sig: the signature of a task.
+        :param name: of the entry; what the signature looks like where None.
+        :param opts: `misfire`, `grace` and `timezone` of the entry; others are the message's.
+        """
+        sig = sig if isinstance(sig, Signature) else self.signature(sig)
+        named = ("misfire", "grace", "timezone")
+        parts: dict[str, Any] = {key: opts.pop(key) for key in named if key in opts}
+        name = name or repr(sig)
+        entry: dict[str, Any] = {
+            "schedule": schedule,
+            "task": sig.task,
+            "args": tuple(args) or tuple(sig.args or ()),
+            "kwargs": dict(kwargs or sig.kwargs or {}),
+            "options": {**(sig.options or {}), **opts},
+            **parts,
+        }
+        self.conf.beat_schedule[name] = entry
+        return name
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -444,7 +484,11 @@ class Celeriac:
     def _make_publisher(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(lambda: self.broker, self.conf.broker_publish_timeout)
+                conf = self.conf
+                sent = self.tell_sent if conf.task_send_sent_event else None
+                self._publisher = Publisher(
+                    lambda: self.broker, conf.broker_publish_timeout, on_sent=sent
+                )
             return self._publisher
 
     def sent(self, envelope: Envelope, head: Headers, name: str, trail: bool) -> AsyncResult[Any]:
@@ -469,6 +513,16 @@ class Celeriac:
         conf = self.conf
         policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
         return Batch(self._publisher or self._make_publisher(), policy)
+
+    def collected(self) -> Collected:
+        """Collect what is sent in a `with` block, and send none of it."""
+        return Collected(self._publisher or self._make_publisher())
+
+    def send_envelopes(self, envelopes: Sequence[Envelope]) -> None:
+        """Send envelopes, with the retries that the settings ask for."""
+        conf = self.conf
+        policy = conf.task_publish_retry_policy if conf.task_publish_retry else None
+        (self._publisher or self._make_publisher()).send(envelopes, policy)
 
     def signature(
         self, task: Any, args: Any = None, kwargs: Any = None, **options: Any
@@ -667,10 +721,15 @@ class Celeriac:
         """Let go of every connection; they are made again when they are needed."""
         with self._lock:
             families, self._families = self._families, {}
-            executor, sender = self._executor, self._sender
+            executor, sender, events = self._executor, self._sender, self._events
             self._reset_runtime()
         if sender is not None:
             sender.close()
+        if events is not None:
+            # Its last events still go out, through the connections that end below.
+            self._families = families
+            events.close()
+            self._families = {}
         for family in families.values():
             family.close()
         if executor is not None:
@@ -717,13 +776,53 @@ class Celeriac:
 
         return Control(self)
 
-    def Worker(self, **options: Any) -> Any:  # noqa: N802 - Celery's name
-        """Return a worker of this app; `start()` runs it."""
-        from celeriac.control.ears import ears
+    @property
+    def events(self) -> Any:
+        """Events of tasks and workers: `Receiver`, `State`, `default_dispatcher`."""
+        from celeriac.events.app import Events
+
+        with self._lock:
+            if self._events is None:
+                self._events = Events(self)
+            return self._events
+
+    def tell(self, batch: Sequence[bytes]) -> None:
+        """Send events soon, see `kernel.events`; through the worker where this is one."""
+        if self.teller is not None:
+            self.teller(batch)
+        else:
+            self.events.emitter.put(batch)
+
+    def tell_sent(self, envelopes: Sequence[Envelope]) -> None:
+        """Send an event for each envelope that was sent."""
+        self.tell([sent_event(envelope, self.clock.time()) for envelope in envelopes])
+
+    @property
+    def schedules(self) -> Any:
+        """The entries of the schedule: look at them and change them while beat runs."""
+        from celeriac.beat.schedules import Schedules
+
+        return Schedules(self)
+
+    def Beat(self, **options: Any) -> Any:  # noqa: N802 - Celery's name
+        """Return a beat of this app; `start()` runs it in a thread, `run()` until it is stopped."""
+        from celeriac.beat.service import Beat
+
+        return Beat(self, **options)
+
+    def Worker(self, *, beat: bool = False, **options: Any) -> Any:  # noqa: N802 - Celery's name
+        """Return a worker of this app; `start()` runs it.
+
+        :param beat: run a beat in it.
+        """
+        from celeriac.control.ears import Ears
+        from celeriac.events.heart import Heart
         from celeriac.worker.worker import Worker
 
-        remote = ears if self.conf.worker_enable_remote_control else None
-        return Worker(self, make_services=remote, **options)
+        made: list[Any] = [Ears] if self.conf.worker_enable_remote_control else []
+        if beat:
+            made.append(lambda worker: self.Beat(on_death=lambda _: worker.stop("cold")))
+        return Worker(self, make_services=made, make_heart=Heart, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Run `celeriac worker` with this app, e.g. `app.worker_main(["worker", "-l", "INFO"])`."""
@@ -900,3 +999,4 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 current.set_app_factory(Celeriac)
+schedule_kinds.default_app[:] = [current.get_current_app]

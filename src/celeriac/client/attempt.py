@@ -16,6 +16,13 @@ from typing import Any
 from celeriac.client.context import Context
 from celeriac.client.current import pop_task, push_task
 from celeriac.client.loop import Interruptible
+from celeriac.client.signals import (
+    task_failure,
+    task_postrun,
+    task_prerun,
+    task_retry,
+    task_success,
+)
 from celeriac.kernel.errors import (
     Ignore,
     Reject,
@@ -26,7 +33,7 @@ from celeriac.kernel.errors import (
 )
 from celeriac.kernel.failure import traceback_text
 from celeriac.kernel.retry import backoff, retries_for
-from celeriac.kernel.states import FAILURE, REJECTED, RETRY, SUCCESS
+from celeriac.kernel.states import FAILURE, IGNORED, REJECTED, RETRY, SUCCESS
 
 logger = logging.getLogger("celeriac.client")
 
@@ -54,6 +61,31 @@ class ErrorInfo:
 
     def __str__(self) -> str:
         return self.traceback
+
+
+def state_of(error: BaseException) -> str:
+    """Return the state that a task is in which raised an error."""
+    if isinstance(error, Retry):
+        return RETRY
+    if isinstance(error, Ignore):
+        return IGNORED
+    return REJECTED if isinstance(error, Reject) else FAILURE
+
+
+def signal_failure(task: Any, request: Context, error: BaseException, text: str | None) -> None:
+    """Tell whoever listens that a task failed for good.
+
+    :param text: the traceback as text; None where there is none.
+    """
+    task_failure.send(
+        sender=task,
+        task_id=request.id,
+        exception=error,
+        args=request.args,
+        kwargs=request.kwargs,
+        traceback=error.__traceback__,
+        einfo=ErrorInfo(error, text or f"{type(error).__name__}: {error}"),
+    )
 
 
 class Attempt:
@@ -131,24 +163,58 @@ class Attempt:
 
     def _call(self) -> Any:
         task = self.task
+        if task_prerun.receivers:
+            task_prerun.send(
+                sender=task,
+                task_id=self.request.id,
+                task=task,
+                args=self.args,
+                kwargs=self.kwargs,
+            )
         if task.hooks_start:
             task.before_start(self.request.id, self.args, self.kwargs)
         return task.call(*self.args, **self.kwargs)
 
     def _end(self) -> None:
-        error = self.error
-        if error is None:
-            if self.request.retry_asked is not None:
-                self.error = self.request.retry_asked
-            if not self.task.hooks_end:
-                return
-        else:
-            self._settle_error(error)
+        if self.error is not None:
+            self._settle_error(self.error)
+        elif self.request.retry_asked is not None:
+            self.error = self.request.retry_asked
         if self.task.hooks_end:
             self._hooks()
         if self.error is not None:
+            if task_failure.receivers or task_retry.receivers:
+                self._signal_error(self.error)
+        elif task_success.receivers:
+            task_success.send(sender=self.task, result=self.value, runtime=self.runtime)
+        if task_postrun.receivers:
+            self._signal_end()
+        if self.error is not None:
             # The frames of the traceback hold this attempt, and the exception holds the frames.
             self.error.__traceback__ = None
+
+    def _signal_error(self, error: BaseException) -> None:
+        task, request = self.task, self.request
+        if isinstance(error, Retry):
+            cause = error.exc or error
+            info = ErrorInfo(cause, self.traceback or "")
+            task_retry.send(sender=task, request=request, reason=error, einfo=info)
+        elif not isinstance(error, TaskPredicate):
+            signal_failure(task, request, error, self.traceback)
+
+    def _signal_end(self) -> None:
+        error, state, value = self.error, SUCCESS, self.value
+        if error is not None:
+            state, value = state_of(error), error
+        task_postrun.send(
+            sender=self.task,
+            task_id=self.request.id,
+            task=self.task,
+            args=self.args,
+            kwargs=self.kwargs,
+            retval=value,
+            state=state,
+        )
 
     def _settle_error(self, error: BaseException) -> None:
         if isinstance(error, TaskPredicate):

@@ -14,7 +14,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from celeriac.client.announce import before_publish
 from celeriac.client.current import get_current_request
+from celeriac.client.signals import before_task_publish
 from celeriac.kernel.errors import ImproperlyConfigured, PayloadTooLarge, QueueNotFound, WireError
 from celeriac.kernel.ids import uuid
 from celeriac.kernel.message import Envelope
@@ -175,12 +177,20 @@ def compose(
                 compression = find_compression(merged["compression"])
     if priority is None:
         priority = app.conf.task_default_priority or 0
+    if codec.content_type != "application/json":
+        head.content_type, head.content_encoding = codec.content_type, codec.content_encoding
+    if before_task_publish.receivers:
+        envelope = Envelope(task_id, queue, b"", priority, not_before, expires_at)
+        policy = options.get("retry_policy")
+        envelope, head, args, kwargs, embed = before_publish(
+            envelope, head, args, kwargs, embed, policy
+        )
+        task_id, priority = envelope.id, envelope.priority
+        not_before, expires_at = envelope.not_before, envelope.expires_at
     payload = codec.dumps((args, kwargs, embed))
     if compression is not None:
         payload = compression.compress(payload)
         head.compression = compression.content_type
-    if codec.content_type != "application/json":
-        head.content_type, head.content_encoding = codec.content_type, codec.content_encoding
     body = pack(head, payload)
     if len(body) > plan.limit:
         raise PayloadTooLarge(

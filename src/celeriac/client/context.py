@@ -117,6 +117,8 @@ class Context:
     def __getattr__(self, name: str) -> Any:
         make = _LAZY.get(name)
         if make is None:
+            if name != "head" and name in self.head.extra:
+                return self.head.extra[name]  # as in Celery, where every header is an attribute
             raise AttributeError(f"a task's request has no {name!r}")
         value = self.__dict__[name] = make(self)
         return value

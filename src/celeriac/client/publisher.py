@@ -1,7 +1,7 @@
 """Sends envelopes: now, or together at the end of a batch; again while the broker is away.
 
 Owns: Publisher, Batch, Collected.  Thread rule: any thread; a batch belongs to the context that opened it.
-May import: kernel, ports.
+May import: kernel, ports, client.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any
 
+from celeriac.client.announce import after_publish
+from celeriac.client.signals import after_task_publish
 from celeriac.kernel.errors import BrokerUnavailable
 from celeriac.kernel.message import Envelope
 from celeriac.kernel.retry import policy_delays
@@ -31,11 +33,19 @@ class Publisher:
 
     :param broker: returns the open broker.
     :param deadline: seconds that one publish may take in all, with its retries.
+    :param on_sent: called with what was sent.
     """
 
-    def __init__(self, broker: Callable[[], Broker], deadline: float) -> None:
+    def __init__(
+        self,
+        broker: Callable[[], Broker],
+        deadline: float,
+        *,
+        on_sent: Callable[[Sequence[Envelope]], None] | None = None,
+    ) -> None:
         self._broker = broker
         self._deadline = deadline
+        self._on_sent = on_sent
 
     def publish(
         self, envelopes: Sequence[Envelope], policy: Mapping[str, Any] | None = None
@@ -62,6 +72,10 @@ class Publisher:
             if policy is None:
                 raise
             self._retry(envelopes, policy, error)
+        if after_task_publish.receivers:
+            after_publish(envelopes)
+        if self._on_sent is not None:
+            self._on_sent(envelopes)
 
     def _retry(
         self, envelopes: Sequence[Envelope], policy: Mapping[str, Any], error: BrokerUnavailable

@@ -19,6 +19,7 @@ from celeriac.client.eager import EagerResult, apply_eagerly
 from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
 from celeriac.kernel.errors import ImproperlyConfigured, MaxRetriesExceededError, Retry
+from celeriac.kernel.events import event
 from celeriac.kernel.lifecycle import Policy
 from celeriac.kernel.signature import Signature
 
@@ -149,6 +150,11 @@ class Task(Generic[P, R]):
     def backend(self) -> Any:
         """The result store of the task's app."""
         return self.app.backend
+
+    @property
+    def signal_key(self) -> str:
+        """What signals tell it apart by as a sender: its name, whichever app it is bound to."""
+        return self.name
 
     def setting(self, name: str) -> Any:
         """Return an attribute of the task, or the setting that stands in for it where it is None."""
@@ -412,6 +418,20 @@ class Task(Generic[P, R]):
             note([record])
         else:
             self.app.store([record])
+
+    def send_event(
+        self,
+        type_: str,
+        retry: bool = True,
+        retry_policy: Any = None,
+        **fields: Any,
+    ) -> None:
+        """Send an event about the task that runs, e.g. `self.send_event("task-progress", done=3)`.
+
+        :param retry: accepted, as `retry_policy` is: events are sent in the background.
+        """
+        app = self.app
+        app.tell([event(type_, app.clock.time(), {"uuid": self.request.id, **fields})])
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802
         """Return the result of a task id."""

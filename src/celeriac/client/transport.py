@@ -40,6 +40,8 @@ def driver_options(conf: Config, url: str, *, broker: bool, results: bool) -> di
     if broker:
         if conf.origin("broker_connection_timeout") != "default":
             found["socket_connect_timeout"] = conf.broker_connection_timeout
+        if conf.worker_celery_bus is not None:
+            found["celery_bus"] = conf.worker_celery_bus
         found.update(_tls(conf.broker_use_ssl))
         found.update(conf.broker_transport_options or {})
     return found

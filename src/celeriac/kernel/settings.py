@@ -34,12 +34,7 @@ _DB = "belongs to Celery's SQLAlchemy store, which celeriac has no use for"
 _OLD = {
     "beat_enable_remote_control": "CELERYBEAT_ENABLE_REMOTE_CONTROL",
     "beat_remote_control_max_tick_age": "CELERYBEAT_REMOTE_CONTROL_MAX_TICK_AGE",
-    "beat_max_loop_interval": "CELERYBEAT_MAX_LOOP_INTERVAL",
-    "beat_schedule": "CELERYBEAT_SCHEDULE",
-    "beat_scheduler": "CELERYBEAT_SCHEDULER",
-    "beat_schedule_filename": "CELERYBEAT_SCHEDULE_FILENAME",
     "beat_sync_every": "CELERYBEAT_SYNC_EVERY",
-    "beat_cron_starting_deadline": "CELERYBEAT_CRON_STARTING_DEADLINE",
     "result_cache_max": "CELERY_MAX_CACHED_RESULTS",
     "database_url": "CELERY_RESULT_DBURI",
     "database_engine_options": "CELERY_RESULT_ENGINE_OPTIONS",
@@ -54,7 +49,6 @@ _OLD = {
     "task_retry_on_worker_lost": "CELERY_RETRY_ON_WORKER_LOST",
     "task_remote_tracebacks": "CELERY_REMOTE_TRACEBACKS",
     "task_repr_maxlevels": "CELERY_REPR_MAXLEVELS",
-    "task_send_sent_event": "CELERY_SEND_TASK_SENT_EVENT",
     "task_allow_error_cb_on_chord_header": "CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",
     "worker_agent": "CELERYD_AGENT",
     "worker_autoscaler": "CELERYD_AUTOSCALER",
@@ -76,7 +70,6 @@ _OLD = {
     "worker_disable_prefetch": "CELERYD_DISABLE_PREFETCH",
     "worker_redirect_stdouts": "CELERY_REDIRECT_STDOUTS",
     "worker_redirect_stdouts_level": "CELERY_REDIRECT_STDOUTS_LEVEL",
-    "worker_send_task_events": "CELERY_SEND_EVENTS",
     "worker_state_db": "CELERYD_STATE_DB",
     "worker_task_log_datefmt": "CELERYD_TASK_LOG_DATEFMT",
     "worker_timer": "CELERYD_TIMER",
@@ -111,6 +104,27 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "Time zone of naive datetimes, by name; UTC where it is not set.",
         ("CELERY_TIMEZONE",),
+    ),
+    # events
+    Setting(
+        "worker_send_task_events",
+        "bool",
+        False,
+        "Send events of tasks (`-E`); a worker's own are sent anyhow.",
+        ("CELERY_SEND_EVENTS", "CELERYD_SEND_EVENTS"),
+    ),
+    Setting(
+        "worker_celery_bus",
+        "bool?",
+        None,
+        "Speak Celery's own form of events too, for its monitors; on where it is not set, on Redis.",
+    ),
+    Setting(
+        "task_send_sent_event",
+        "bool",
+        False,
+        "Send an event for each task that is sent.",
+        ("CELERY_SEND_TASK_SENT_EVENT",),
     ),
     # broker
     Setting(
@@ -460,6 +474,42 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("redis_socket_timeout", "float", 5.0, "Seconds that one command to it may take."),
     Setting("redis_socket_connect_timeout", "float", 4.0, "Seconds that connecting may take."),
     Setting("redis_socket_keepalive", "bool", True, "TCP keepalive on connections to it."),
+    # beat
+    Setting(
+        "beat_schedule",
+        "dict",
+        {},
+        "Periodic tasks by name: task, schedule, args, kwargs, options, misfire, timezone.",
+        ("CELERYBEAT_SCHEDULE",),
+    ),
+    Setting(
+        "beat_scheduler",
+        "str",
+        "celery.beat:PersistentScheduler",
+        "The class that sends them, where it is not celeriac's own.",
+        ("CELERYBEAT_SCHEDULER",),
+    ),
+    Setting(
+        "beat_schedule_filename",
+        "str",
+        "celerybeat-schedule",
+        "SQLite file of the entries, where the broker has no place for them.",
+        ("CELERYBEAT_SCHEDULE_FILENAME",),
+    ),
+    Setting(
+        "beat_max_loop_interval",
+        "float",
+        0.0,
+        "Seconds of beat's longest sleep; 0 means 5.",
+        ("CELERYBEAT_MAX_LOOP_INTERVAL",),
+    ),
+    Setting(
+        "beat_cron_starting_deadline",
+        "float?",
+        None,
+        "Seconds after which a missed crontab tick is skipped.",
+        ("CELERYBEAT_CRON_STARTING_DEADLINE",),
+    ),
     # accepted
     *_ignored(
         _HUB,
@@ -471,7 +521,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_ignored(
         _LATER,
-        "beat_cron_starting_deadline beat_max_loop_interval beat_schedule beat_schedule_filename beat_scheduler beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer security_cert_store security_certificate security_digest security_key security_key_password task_send_sent_event worker_send_task_events worker_celery_bus",
+        "beat_sync_every beat_enable_remote_control beat_remote_control_max_tick_age control_exchange control_queue_durable control_queue_exclusive control_queue_expires control_queue_ttl event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl event_serializer security_cert_store security_certificate security_digest security_key security_key_password",
     ),
     *_ignored(
         _DB,

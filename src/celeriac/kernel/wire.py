@@ -6,7 +6,7 @@ the codec and compression that the headers name, so that a driver which speaks C
 passes it on untouched.  Headers carry Celery's names; what an `Envelope` says already (queue,
 priority, eta, expiry, retries) is not in them.
 
-Owns: Headers, pack, unpack, task_name, to_celery, from_celery.
+Owns: Headers, pack, unpack, task_name, to_celery, celery_form, from_celery.
 May import: kernel, msgspec.
 """
 
@@ -159,6 +159,11 @@ def to_celery(envelope: Envelope) -> tuple[dict[str, Any], dict[str, Any], bytes
     :raises WireError: the envelope's body is no frame.
     """
     head, payload = unpack(envelope.body)
+    return (*celery_form(envelope, head), payload)
+
+
+def celery_form(envelope: Envelope, head: Headers) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the (headers, properties) that a message has in Celery's task protocol 2."""
     headers: dict[str, Any] = {
         "lang": head.lang,
         "task": head.task,
@@ -191,7 +196,7 @@ def to_celery(envelope: Envelope) -> tuple[dict[str, Any], dict[str, Any], bytes
         "content_type": head.content_type,
         "content_encoding": head.content_encoding,
     }
-    return headers, properties, payload
+    return headers, properties
 
 
 def from_celery(

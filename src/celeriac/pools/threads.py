@@ -34,6 +34,10 @@ class ThreadFrame:
         """Send states on their way."""
         self._sink.noted(batch)
 
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Send events on their way."""
+        self._sink.told(batch)
+
 
 class ThreadPool:
     """Runs up to `size` tasks at a time, each in a thread.

@@ -49,6 +49,10 @@ class Sink(Protocol):
         """Pass on states that a running task reports."""
         ...
 
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Pass on events, see `kernel.events`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -78,6 +82,10 @@ class TaskFrame(Protocol):
         """Send states that the task reports on their way."""
         ...
 
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Send events on their way; never waits."""
+        ...
+
 
 Run = Callable[[Delivery], Settlement]
 """Runs one delivery and never raises, but for SystemExit and KeyboardInterrupt of the pool's own."""
@@ -85,7 +93,8 @@ Run = Callable[[Delivery], Settlement]
 MakeRun = Callable[[TaskFrame], Run]
 """Called by the pool once in every process in which tasks run.
 
-The pool calls the returned `run` from the thread that runs the task.  Where `run.is_async(delivery)`
+Where `run` has `process_ends`, a pool that isolates calls it with the exit status before the
+process ends by itself.  The pool calls the returned `run` from the thread that runs the task.  Where `run.is_async(delivery)`
 is true the asyncio pool awaits `run.run_async(delivery)` on its loop instead.
 """
 

@@ -21,6 +21,7 @@ from celeriac.ports.broker import Broker
 from celeriac.ports.bus import Bus
 from celeriac.ports.codec import Acceptance, Codec, Compression
 from celeriac.ports.results import ResultBackend
+from celeriac.ports.schedules import ScheduleStore
 
 
 class Family(Protocol):
@@ -36,6 +37,13 @@ class Family(Protocol):
 
     def bus(self) -> Bus:
         """Return the one bus of this family."""
+        ...
+
+    def schedules(self) -> ScheduleStore:
+        """Return the one store of schedules of this family.
+
+        :raises CapabilityMissing: it keeps none.
+        """
         ...
 
     def after_fork(self) -> None:

@@ -126,6 +126,10 @@ class _Frame:
         """Store at once."""
         self._kit.app.store(batch)
 
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Send events of the task's own as a program that is no worker does."""
+        self._kit.app.tell(batch)
+
 
 class _Execution(Execution):
     """Notices errors before they are encoded."""

@@ -17,13 +17,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from celeriac.client.announce import after_publish
 from celeriac.client.app import Celeriac
-from celeriac.client.attempt import Attempt
+from celeriac.client.attempt import Attempt, signal_failure
 from celeriac.client.compose import compose
 from celeriac.client.context import Context
 from celeriac.client.current import push_app
 from celeriac.client.loop import LoopThread
 from celeriac.client.records import make_record
+from celeriac.client.signals import (
+    after_task_publish,
+    task_failure,
+    worker_process_init,
+    worker_process_shutdown,
+)
 from celeriac.kernel.errors import (
     CeleryError,
     ContentDisallowed,
@@ -45,6 +52,7 @@ from celeriac.kernel.wire import Headers, pack, parse_time, task_name, unpack
 from celeriac.ports.codec import Codec
 from celeriac.ports.pool import PoolTraits, TaskFrame
 from celeriac.ports.registry import accept, find_codec, find_compression
+from celeriac.worker.telling import OFF, Switch, Teller
 
 logger = logging.getLogger("celeriac.task")
 
@@ -64,6 +72,7 @@ class _Prepared:
         "policy",
         "soft",
         "task",
+        "tells",
         "track",
     )
 
@@ -77,6 +86,7 @@ class _Prepared:
         self.ignore = bool(task.setting("ignore_result"))
         self.keep_errors = bool(task.setting("store_errors_even_if_ignored"))
         self.track = bool(task.setting("track_started"))
+        self.tells = bool(task.send_events)
         self.check = task._check if task.typing else None
 
 
@@ -104,6 +114,7 @@ class Execution:
     :param frame: what the pool lends: limits, and a way for states of running tasks.
     :param traits: what the pool can do; a call that needs more is handed back.
     :param limits: the worker's own (hard, soft) time limits, seconds.
+    :param switch: whether events of tasks are wanted.
     """
 
     def __init__(
@@ -114,6 +125,7 @@ class Execution:
         hostname: str,
         traits: PoolTraits,
         limits: tuple[float | None, float | None] = (None, None),
+        switch: Switch = OFF,
     ) -> None:
         conf = app.conf
         self._app = app
@@ -126,8 +138,11 @@ class Execution:
         self._acceptance = accept(conf.accept_content)
         self._codecs: dict[str, Codec] = {}
         self._loop = LoopThread()
+        self._teller = Teller(app, hostname, switch=switch, tell=frame.told)
+        self._switch = switch
         self._keeps = app.keeps_results
         self._log = conf.worker_log_tasks
+        self._tells_sent = conf.task_send_sent_event
         self._max_size = conf.task_max_decompressed_size
         self._asynchronous = {
             name for name, task in self._tasks.items() if inspect.iscoroutinefunction(task.run)
@@ -142,11 +157,20 @@ class Execution:
         if isinstance(job, Settlement):
             return job
         job.attempt.run()
-        return self._conclude(job)
+        return self._concluded(job)
 
     def close(self) -> None:
         """End the loop of its `async def` tasks."""
         self._loop.close()
+
+    def process_begins(self) -> None:
+        """Tell the program that this process is one in which tasks run."""
+        self._app.teller = self._frame.told
+        worker_process_init.send(sender=self._hostname)
+
+    def process_ends(self, status: int) -> None:
+        """Tell the program that this process, in which tasks ran, ends."""
+        worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=status)
 
     def is_async(self, delivery: Delivery) -> bool:
         """Return whether the delivery's task is `async def`."""
@@ -161,7 +185,7 @@ class Execution:
         if isinstance(job, Settlement):
             return job
         await job.attempt.run_async()
-        return self._conclude(job)
+        return self._concluded(job)
 
     def _prepare(self, delivery: Delivery) -> _Job | Settlement:
         envelope = delivery.envelope
@@ -185,6 +209,8 @@ class Execution:
         if prepared.track and self._keeps and not _ignored(prepared, head):
             meta = {"pid": os.getpid(), "hostname": self._hostname}
             self._frame.noted([make_record(self._app, request, STARTED, meta)])
+        if self._switch[0] and prepared.tells:
+            self._teller.begins(request)
         if prepared.limited or head.timelimit != (None, None):
             hard, soft = head.timelimit
             self._frame.limits(soft or prepared.soft, hard or prepared.hard)
@@ -213,6 +239,7 @@ class Execution:
         if expires_at and self._app.clock.time() >= expires_at:
             if self._log:
                 logger.info("Discarding revoked task: %s[%s] (expired)", head.task, head.id)
+            self._teller.revoked(delivery, expired=True)
             return self._end(delivery, head, REVOKED, TaskRevokedError("expired"))
         if head.eta is not None:
             due, head.eta = parse_time(head.eta, "eta"), None
@@ -228,6 +255,7 @@ class Execution:
         if delivery.handed_out > 1 and not policy.acks_late:
             # At most once was asked for: whether it ran cannot be known, so it is not run again.
             lost = WorkerLostError("its worker died, and acks_late=False allows no second delivery")
+            self._teller.failed(delivery, lost)
             return self._end(delivery, head, FAILURE, lost)
         hard, soft = head.timelimit
         if (hard and not self._traits.stops_hard) or (soft and not self._traits.stops_soft):
@@ -258,6 +286,24 @@ class Execution:
         return args, kwargs, embed if isinstance(embed, dict) else None
 
     # -- concluding -----------------------------------------------------------------------------
+
+    def _concluded(self, job: _Job) -> Settlement:
+        try:
+            settlement = self._conclude(job)
+        except Exception as error:
+            self._teller.broke(job.delivery, error)
+            raise
+        if settlement.publish:
+            if after_task_publish.receivers:
+                after_publish(settlement.publish)
+            if self._tells_sent:
+                self._app.tell_sent(settlement.publish)
+        if self._switch[0] and job.prepared.tells:
+            attempt, limit = job.attempt, job.prepared.task.resultrepr_maxsize
+            self._teller.ended(
+                job.request, settlement, attempt.error, attempt.value, attempt.traceback, limit
+            )
+        return settlement
 
     def _conclude(self, job: _Job) -> Settlement:
         attempt, delivery = job.attempt, job.delivery
@@ -314,6 +360,8 @@ class Execution:
     def _fail(self, job: _Job, error: BaseException) -> Settlement:
         """Return the settlement of a task whose outcome cannot be carried on."""
         self._log_error(job, error)
+        if task_failure.receivers:
+            signal_failure(job.prepared.task, job.request, error, job.attempt.traceback)
         settlement = Settlement(job.delivery, Verdict.ACK, runtime=job.attempt.runtime)
         settlement.record = self._record(job, FAILURE, error)
         settlement.publish = self._links(job, "errbacks", job.request.id)
@@ -422,12 +470,14 @@ class Execution:
             return self._bury(delivery, None, broken)
         if self._log:
             logger.info("Discarding revoked task: %s[%s]", head.task, head.id)
+        self._teller.revoked(delivery)
         return self._end(delivery, head, state, error)
 
     def _bury(self, delivery: Delivery, head: Headers | None, error: BaseException) -> Settlement:
         name = head.task if head is not None else "?"
         reason = f"{type(error).__name__}: {error!s:.500}"
         logger.error("Task %s[%s] is buried: %s", name, delivery.envelope.id, reason)
+        self._teller.unrunnable(delivery, name, error)
         record = self._record_of(delivery, head, FAILURE, error)
         return Settlement(delivery, Verdict.BURY, record=record, reason=reason)
 
@@ -451,6 +501,8 @@ class Execution:
         """
         conf, now = self._app.conf, self._app.clock.time()
         first = head.parked_at or now
+        if isinstance(error, NotRegistered):
+            self._teller.unrunnable(delivery, head.task, error)
         if now - first >= conf.task_unknown_patience:
             return self._bury(delivery, head, error)
         delay = min(LONGEST_PARK, conf.task_unknown_delay * 2.0**head.parked)
@@ -484,6 +536,7 @@ class Execution:
         name = head.task if head is not None else "?"
         logger.error("Task %s[%s]: %s", name, delivery.envelope.id, error)
         settlement = Settlement(delivery, decision.verdict, reason=decision.reason)
+        self._teller.lost(delivery, error, final=decision.state == FAILURE)
         if decision.state is not None:
             settlement.record = self._record_of(delivery, head, decision.state, error)
         return settlement

@@ -1,7 +1,7 @@
 """Claims what the pool has room for.
 
 Owns: Fetcher.  Thread rule: one thread; it alone calls `Consumer.claim` and `Pool.submit`.
-May import: kernel, ports, worker.
+May import: kernel, ports, client, worker.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from celeriac.client.signals import task_received
 from celeriac.kernel.errors import BrokerUnavailable, WireError
 from celeriac.kernel.message import Delivery, Settlement
 from celeriac.kernel.wire import task_name
@@ -38,6 +39,7 @@ class Fetcher(Service):
     :param gates: asked in order for each delivery before the pool is.
     :param ended: takes the settlements of those that a gate stopped.
     :param crowded: true while the settler is too far behind.
+    :param received: sends the signal `task_received`; asked where somebody listens.
     """
 
     name = "fetcher"
@@ -52,6 +54,7 @@ class Fetcher(Service):
         ended: Callable[[Sequence[Settlement]], None],
         crowded: Callable[[], bool],
         log_tasks: bool,
+        received: Callable[[Delivery], None],
         on_death: Callable[[Service, BaseException], None] | None = None,
     ) -> None:
         super().__init__(on_death)
@@ -61,6 +64,7 @@ class Fetcher(Service):
         self.consuming = threading.Event()
         """Cleared while no queue is consumed: a claim from none would return at once."""
         self.consuming.set()
+        self._received = received
         self._suspects_alone = not pool.traits.isolates
 
     def run(self) -> None:
@@ -94,6 +98,9 @@ class Fetcher(Service):
         self._held.claimed(batch)
         if self._gates:
             batch = self._through_gates(batch)
+        if task_received.receivers:
+            for delivery in batch:
+                self._received(delivery)
         if self._log_tasks and task_logger.isEnabledFor(logging.INFO):
             for delivery in batch:
                 task_logger.info("Task %s[%s] received", _name(delivery), delivery.envelope.id)

@@ -5,7 +5,7 @@ SIGTERM or SIGINT is warm: claim no more, give back what has not begun, let task
 given back.  The third exits, and the leases do the rest.
 
 Owns: Shutdown.  Thread rule: `request` from any thread or a signal handler.
-May import: the standard library only.
+May import: client.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from celeriac.client.signals import worker_shutting_down
 
 if TYPE_CHECKING:
     from celeriac.worker.worker import Worker
@@ -33,6 +35,8 @@ class Shutdown:
         self._asked = threading.Event()
         self._how = "warm"
         self._times = 0
+        self._signal = ""
+        """The name of the signal that asked, where one did."""
 
     def request(self, how: str = "warm") -> None:
         """Ask for the end; the second call, or "cold", hurries."""
@@ -55,6 +59,7 @@ class Shutdown:
         worker = self._worker
         kind = "Warm" if self._how == "warm" else "Cold"
         logger.warning("worker: %s shutdown (MainProcess)", kind)
+        self._say(kind)
         deadline = self._deadline()
         done = threading.Event()
 
@@ -70,7 +75,13 @@ class Shutdown:
             if self._how == "cold" and not hurried:
                 hurried = True
                 logger.warning("worker: Cold shutdown (MainProcess)")
+                self._say("Cold")
                 worker.returned(worker.pool.stop(deadline=time.monotonic()))
+
+    def _say(self, kind: str) -> None:
+        worker_shutting_down.send(
+            sender=self._worker.hostname, sig=self._signal, how=kind, exitcode=0
+        )
 
     def _deadline(self) -> float:
         if self._how == "cold":
@@ -98,9 +109,11 @@ class Shutdown:
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._times >= 2:
             os._exit(128 + number)
+        self._signal = signal.Signals(number).name
         self.request("warm")
 
     def _on_quit(self, number: int, frame: Any) -> None:
         if self._how == "cold" and self._times >= 2:
             os._exit(128 + number)
+        self._signal = signal.Signals(number).name
         self.request("cold")

@@ -12,8 +12,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from celeriac.client import signals
 from celeriac.client.app import Celeriac
 from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError
 from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
@@ -33,6 +34,7 @@ from celeriac.worker.remote import Remote
 from celeriac.worker.service import Part, Service
 from celeriac.worker.settler import Settler
 from celeriac.worker.shutdown import Shutdown
+from celeriac.worker.telling import Teller, shared_switch
 
 logger = logging.getLogger("celeriac.worker")
 
@@ -40,14 +42,44 @@ EX_SOFTWARE = 70
 """Exit status of a worker that stopped because a part of it died (sysexits.h)."""
 
 
+class Heart(Part, Protocol):
+    """What sends this worker's events."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether events of tasks are sent; may be changed at any time."""
+        ...
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None: ...
+
+    def put(self, batch: Sequence[bytes]) -> None:
+        """Send these soon."""
+        ...
+
+    def heartbeat(self) -> None:
+        """Send a heartbeat now."""
+        ...
+
+
 class NoFrame:
-    """The frame of the parent process, which runs no tasks."""
+    """The frame of the parent process, which runs no tasks.
+
+    :param tell: sends events.
+    """
+
+    def __init__(self, tell: Callable[[Sequence[bytes]], None]) -> None:
+        self._tell = tell
 
     def limits(self, soft: float | None, hard: float | None) -> None:
         """Do nothing: nothing runs here."""
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Do nothing: nothing runs here."""
+
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Send events."""
+        self._tell(batch)
 
 
 class Worker:
@@ -62,6 +94,10 @@ class Worker:
     :param time_limit: hard limit in seconds of tasks that have none; `soft_time_limit` likewise.
     :param purge: drop what waits in the queues before starting.
     :param autoscale: (most, least) places in the pool, as many as the work needs.
+    :param task_events: send events of tasks; `worker_send_task_events` where None.
+    :param without_heartbeat: send none of the worker's own events.
+    :param heartbeat_interval: seconds between two of them.
+    :param make_heart: makes what sends events.
     :param make_services: makes more services, given the worker (remote control).
     :raises ImproperlyConfigured: what was asked for cannot be done; the message says what to change.
     """
@@ -82,13 +118,20 @@ class Worker:
         prefetch_multiplier: int | None = None,
         purge: bool = False,
         autoscale: tuple[int, int] | None = None,
-        make_services: Callable[[Worker], Sequence[Part]] | None = None,
+        task_events: bool | None = None,
+        without_heartbeat: bool = False,
+        heartbeat_interval: float | None = None,
+        make_services: Sequence[Callable[[Worker], Part]] = (),
+        make_heart: Callable[..., Heart] | None = None,
         **accepted: Any,
     ) -> None:
         self.app = app
         app.import_modules()
         conf = app.conf
         self.hostname = hostname or f"celery@{socket.gethostname()}"
+        # Receivers change settings here, for this worker by its name: before any is read.
+        options = {"pool": pool, "concurrency": concurrency, "queues": queues, **accepted}
+        signals.celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options=options)
         self.pool_name = pool or conf.worker_pool
         self.concurrency = (
             (autoscale[1] if autoscale else concurrency)
@@ -107,14 +150,14 @@ class Worker:
             if prefetch_multiplier is not None
             else conf.worker_prefetch_multiplier
         )
-        options: dict[str, Any] = {}
+        limited: dict[str, Any] = {}
         kind = find_pool(self.pool_name)
         if kind.traits.isolates:
-            options = {
+            limited = {
                 "max_tasks_per_child": max_tasks_per_child or conf.worker_max_tasks_per_child,
                 "max_memory_per_child": max_memory_per_child or conf.worker_max_memory_per_child,
             }
-        self.pool: Pool = kind(self.concurrency, **options)
+        self.pool: Pool = kind(self.concurrency, **limited)
         refuse_limits(app, self.pool.traits, self.limits)
         self.concurrency = self.pool.size()  # solo takes one at a time, whatever was asked for
         self.held = Held(self.concurrency, multiplier)
@@ -136,12 +179,25 @@ class Worker:
         self._fetcher: Fetcher | None = None
         self._consumer: Consumer | None = None
         self._execution: Execution | None = None
+        self._switch = shared_switch()
+        self.events: Heart | None = None
+        """What sends events; those of tasks while its `enabled` is true."""
+        if make_heart is not None:
+            beats = not without_heartbeat
+            self.events = make_heart(self, self._switch, beats=beats, frequency=heartbeat_interval)
+            wanted = conf.worker_send_task_events if task_events is None else task_events
+            self.events.enabled = wanted
+        self._teller = Teller(app, self.hostname, switch=self._switch, tell=self.told)
+        signals.worker_init.send(sender=self)
 
     # -- life -----------------------------------------------------------------------------------
 
     def start(self) -> int:
         """Run until stopped; return the exit status: 0, or 70 where a part of the worker died."""
         with self.shutdown.signals():
+            signals.celeryd_after_setup.send(
+                sender=self.hostname, instance=self, conf=self.app.conf
+            )
             try:
                 self._begin()
             except BaseException:
@@ -151,6 +207,7 @@ class Worker:
             self._say_ignored()
             self.ready.set()
             logger.info("%s ready.", self.hostname)
+            signals.worker_ready.send(sender=self)
             self.shutdown.wait()
             self.shutdown.run()
         return EX_SOFTWARE if self._failed else 0
@@ -159,8 +216,12 @@ class Worker:
 
     def _begin(self) -> None:
         app = self.app
+        if self.pool.traits.isolates:
+            # Once: every child is forked from the one process that is forked from this one now.
+            signals.worker_before_create_process.send(sender=self)
+        app.teller = self.told
         # The pool first: a process pool forks, and must do so before there are threads.
-        self.pool.start(self._make_execution, self)
+        self.pool.start(self._make_run, self)
         broker = app.broker
         results: ResultBackend | None = app.results if app.keeps_results else None
         names = [queue.name for queue in self.queues]
@@ -172,7 +233,7 @@ class Worker:
         consumer = broker.consume(names, owner=self.hostname, lease=lease)
         self._consumer = consumer
         self.held.on_suspect_done = consumer.wake
-        self._execution = self._make_execution(NoFrame())
+        self._execution = self._make_execution(NoFrame(self.told))
         settler = Settler(consumer, broker, results, self.held, on_death=self._died)
         fetcher = Fetcher(
             consumer,
@@ -182,6 +243,7 @@ class Worker:
             ended=settler.ended,
             crowded=lambda: settler.crowded,
             log_tasks=app.conf.worker_log_tasks,
+            received=self._teller.received,
             on_death=self._died,
         )
         keeper = Keeper(
@@ -195,9 +257,11 @@ class Worker:
             keeper,
             settler,
             *scaling,
-            *(self._make_services(self) if self._make_services else ()),
+            *(make(self) for make in self._make_services),
             fetcher,
         ]
+        if self.events is not None:
+            self.events.start()
         for service in self._services:
             service.start()
 
@@ -211,8 +275,20 @@ class Worker:
 
     def _make_execution(self, frame: TaskFrame) -> Execution:
         return Execution(
-            self.app, frame, hostname=self.hostname, traits=self.pool.traits, limits=self.limits
+            self.app,
+            frame,
+            hostname=self.hostname,
+            traits=self.pool.traits,
+            limits=self.limits,
+            switch=self._switch,
         )
+
+    def _make_run(self, frame: TaskFrame) -> Execution:
+        """Return what runs tasks in a process or thread of the pool, which is told of it."""
+        execution = self._make_execution(frame)
+        if self.pool.traits.isolates or self.pool.traits.name == "solo":  # as in Celery
+            execution.process_begins()
+        return execution
 
     def stop(self, how: str = "warm") -> None:
         """Ask the worker to end: "warm" lets tasks finish until the deadline, "cold" does not."""
@@ -239,6 +315,11 @@ class Worker:
         keeper.join(5.0)
         if self._consumer is not None:
             self._consumer.close()
+        signals.worker_shutdown.send(sender=self)
+        if self.events is not None:
+            self.events.stop()
+            self.events.join(5.0)
+        self.app.teller = None
         self.app.close()
 
     # -- what the pool says (ports.pool.Sink) ------------------------------------------------------
@@ -267,6 +348,15 @@ class Worker:
         """Take states of running tasks."""
         if self._settler is not None:
             self._settler.noted(batch)
+
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Take events, to be sent soon."""
+        if self.events is not None:
+            self.events.put(batch)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what heartbeats say of the worker."""
+        return {"active": self.held.in_pool, "processed": self.held.total}
 
     # -- remote control ---------------------------------------------------------------------------
 

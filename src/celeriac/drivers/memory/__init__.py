@@ -19,6 +19,7 @@ from celeriac.drivers.memory.broker import MemoryBroker
 from celeriac.drivers.memory.bus import MemoryBus
 from celeriac.drivers.memory.orders import MemoryOrders
 from celeriac.drivers.memory.results import MemoryResults
+from celeriac.drivers.memory.schedules import MemorySchedules
 from celeriac.drivers.memory.shared import Shared
 from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
 
@@ -34,6 +35,7 @@ class _World:
         self.broker = MemoryBroker(self.shared, self.results)
         self.bus = MemoryBus(self.shared)
         self.orders = MemoryOrders(self.shared)
+        self.schedules = MemorySchedules(self.shared, self.broker.publish)
 
 
 _worlds: dict[str, _World] = {}
@@ -73,6 +75,9 @@ class MemoryFamily:
     def orders(self) -> MemoryOrders:
         """Return the standing orders."""
         return self._world.orders
+
+    def schedules(self) -> MemorySchedules:
+        return self._world.schedules
 
     def wake(self) -> None:
         """Make everything that waits look at the clock again; nothing returns early by it."""

@@ -20,11 +20,13 @@ except ImportError as error:
 from celeriac.drivers.redis.address import parse
 from celeriac.drivers.redis.broker import RedisBroker
 from celeriac.drivers.redis.bus import RedisBus
+from celeriac.drivers.redis.celery_bus import CeleryEcho
 from celeriac.drivers.redis.celery_mailbox import CeleryMailbox
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.orders import RedisOrders
 from celeriac.drivers.redis.results import RedisResults
+from celeriac.drivers.redis.schedules import RedisSchedules
 
 del redis
 
@@ -36,7 +38,7 @@ class RedisFamily:
     :param options: Celery's `broker_transport_options` that mean something here
         (`global_keyprefix`, `master_name`, `sentinel_kwargs`, `socket_timeout`,
         `socket_connect_timeout`, `socket_keepalive`), and `replicas` (how many must have confirmed
-        a publish, default 0) and `allow_eviction` (default False).
+        a publish, default 0), `celery_bus` (speak to Celery's monitors, default True) and `allow_eviction` (default False).
     :raises ImproperlyConfigured: the URL or an option is wrong.
     """
 
@@ -51,9 +53,11 @@ class RedisFamily:
         evicts = bool(options.get("allow_eviction"))
         self._broker = RedisBroker(self.server, keys, replicas=replicas, evicts=evicts)
         self._results = RedisResults(self.server, keys, self._broker.caps)
-        self._bus = RedisBus(self.server, keys)
         self._orders = RedisOrders(self.server, keys)
         self._before = before
+        echo = CeleryEcho(self.server, before) if options.get("celery_bus", True) else None
+        self._bus = RedisBus(self.server, keys, echo=echo)
+        self._schedules = RedisSchedules(self.server, keys, self._broker)
 
     def broker(self) -> RedisBroker:
         """Return the broker."""
@@ -74,6 +78,10 @@ class RedisFamily:
     def celery_mailbox(self) -> CeleryMailbox:
         """Return a new ear for the commands of Celery's own clients."""
         return CeleryMailbox(self.server, self._before)
+
+    def schedules(self) -> RedisSchedules:
+        """Return the store of schedules."""
+        return self._schedules
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""

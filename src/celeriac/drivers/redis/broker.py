@@ -94,12 +94,12 @@ class RedisBroker:
         now = time.time()
         keys = self._keys
         if len(batch) == 1:
-            self._send([keys.prefix, *self._fields(batch[0], now)])
+            self._send([keys.prefix, *self.fields(batch[0], now)])
             return
         args: list[Any] = [keys.prefix]
         size = 0
         for envelope in batch:
-            fields = self._fields(envelope, now)
+            fields = self.fields(envelope, now)
             size += len(fields[3])
             if len(args) > 4 * CHUNK or (size > CHUNK_BYTES and len(args) > 1):
                 self._send(args)
@@ -108,7 +108,8 @@ class RedisBroker:
         if len(args) > 1:
             self._send(args)
 
-    def _fields(self, envelope: Envelope, now: float) -> tuple[str, str, str, bytes]:
+    def fields(self, envelope: Envelope, now: float | None = None) -> tuple[str, str, str, bytes]:
+        """Return what the scripts are told of an envelope: id, lane, due and value."""
         if len(envelope.body) > MAX_BODY:
             raise PayloadTooLarge(
                 f"task {envelope.id} has {len(envelope.body):,} bytes, Redis takes {MAX_BODY:,}:"
@@ -119,7 +120,7 @@ class RedisBroker:
             envelope.id,
             lane(envelope.priority, envelope.queue),
             f"{due:.6f}" if due else "",
-            pack(envelope, now),
+            pack(envelope, time.time() if now is None else now),
         )
 
     def _send(self, args: Sequence[Any]) -> None:

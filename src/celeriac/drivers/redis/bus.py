@@ -8,23 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from celeriac.drivers.redis.celery_bus import CeleryEcho
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.script import TELL
 from celeriac.drivers.redis.subscriber import Subscriber
+from celeriac.kernel.events import TOPIC as EVENTS
 
 SLICE = 500
 """Messages in one script."""
 
 
 class RedisBus:
-    """Fan-out between all that are connected."""
+    """Fan-out between all that are connected.
 
-    def __init__(self, server: Server, keys: Keys) -> None:
-        self._server, self._keys = server, keys
+    :param echo: repeats events in Celery's form.
+    """
+
+    def __init__(self, server: Server, keys: Keys, *, echo: CeleryEcho | None = None) -> None:
+        self._server, self._keys, self._echo = server, keys, echo
 
     def send(self, topic: str, batch: Sequence[bytes]) -> None:
         """Say something on a topic."""
+        if self._echo is not None and topic == EVENTS:
+            self._echo.repeat(batch)
         channel = self._keys.topic + topic
         if len(batch) == 1:
             self._server.call("PUBLISH", channel, batch[0])

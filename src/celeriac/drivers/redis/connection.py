@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,6 +35,8 @@ SLOT_KEY = "{celeriac}"
 """Every key has this hash tag, so one node of a cluster has them all."""
 IDLE_LINKS = 16
 """Links kept for the next use."""
+FRESH = 1.0
+"""Seconds after which an idle link is looked at before its next use: the server may have gone."""
 
 # Typed in some versions of the library and not in others.
 _Connection: Any = redis.connection.Connection
@@ -61,6 +64,7 @@ class Link:
     def __init__(self, connection: Any, server: Server) -> None:
         self.connection = connection
         self._server = server
+        self.idle_since = 0.0
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its reply.
@@ -132,6 +136,14 @@ class Link:
         self.connection.disconnect()
 
 
+def _has_ended(connection: Any) -> bool:
+    """Whether something can be read where nothing was asked: the end of the connection."""
+    try:
+        return bool(connection.can_read(0))
+    except (redis_errors.RedisError, OSError):
+        return True
+
+
 class Server:
     """One server, wherever it is now.
 
@@ -150,8 +162,9 @@ class Server:
     # -- finding --------------------------------------------------------------------------------
 
     def lost_sight(self) -> None:
-        """Look for the server anew before the next connection."""
+        """Look for the server anew before the next connection; the idle ones are no good either."""
         self._found = None
+        self.close()
 
     def _find(self) -> tuple[str, int]:
         found = self._found
@@ -265,14 +278,19 @@ class Server:
 
     def take(self) -> Link:
         """Take an idle link, or make one."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self.connect()
+        while True:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                return self.connect()
+            if time.monotonic() - link.idle_since < FRESH or not _has_ended(link.connection):
+                return link
+            link.close()
 
     def give(self, link: Link) -> None:
         """Give a link back; one that is broken is forgotten."""
         if link.connection._sock is not None and len(self._idle) < IDLE_LINKS:
+            link.idle_since = time.monotonic()
             self._idle.append(link)
         else:
             link.close()

@@ -6,6 +6,7 @@ Owns: RedisConsumer.  Thread rule: see `ports.broker`.  May import: kernel, port
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from celeriac.drivers.redis.script import CLAIM, EXTEND, GIVE_BACK, REFETCH, SET
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
 from celeriac.kernel.message import Delivery, Settlement, Verdict
 
+logger = logging.getLogger("celeriac.redis")
+
 _LETTERS = {
     Verdict.ACK: "A",
     Verdict.RETRY: "A",  # the new attempt is a follow-up of the same id
@@ -29,6 +32,8 @@ _LETTERS = {
 }
 MOST = 10_000
 """Messages in one claim."""
+TOKEN = 16
+"""Characters of a token."""
 
 
 class RedisConsumer:
@@ -53,6 +58,8 @@ class RedisConsumer:
         """Tokens and ids of settlements whose reply was lost."""
         self._ending: set[tuple[str, str]] = set()
         """Tokens and ids that are being settled now."""
+        self._strays: frozenset[tuple[str, str]] = frozenset()
+        """Tokens and ids that this holder had, and nobody knew of, at the last renewal."""
         self._due = 0.0
         """`time.monotonic()` at which something becomes due."""
         self._suspects = 0
@@ -113,16 +120,21 @@ class RedisConsumer:
             token, script = self._unsure, REFETCH
             args: tuple[Any, ...] = (token,)
         else:
-            token, script = secrets.token_hex(8), CLAIM
+            token, script = secrets.token_hex(TOKEN // 2), CLAIM
             queues = self._queues
             if len(queues) > 1:
                 # The next one is asked first the next time: none starves behind a busy one.
                 self._queues = self._wanted = queues = (*queues[1:], queues[0])
             args = (token, limit, suspects, int(self._lease * 1000), *queues)
         self._unsure = token
-        flat = self._server.run(
-            script, self._keys.messages, (self._keys.prefix, self._holder, *args)
-        )
+        try:
+            flat = self._server.run(
+                script, self._keys.messages, (self._keys.prefix, self._holder, *args)
+            )
+        except BrokerRejected as error:
+            # A password that was changed, a right that was taken away: it may be mended while the
+            # worker is there, and a worker that goes away would not see it.
+            raise BrokerUnavailable(str(error)) from error
         self._unsure = ""
         due = flat[0]
         self._due = float("inf")
@@ -201,7 +213,8 @@ class RedisConsumer:
         for delivery in held:
             args += (delivery.envelope.id, delivery.receipt)
         until = time.monotonic() + lease
-        stale = set(self._server.run(EXTEND, self._keys.messages, args))
+        count, *positions = self._server.run(EXTEND, self._keys.messages, args)
+        stale = set(positions)
         # What is just being settled is gone on the server before the settler knows of it.
         ending = ending | self._ending
         lost = []
@@ -210,7 +223,31 @@ class RedisConsumer:
                 delivery.lease_until = until
             elif (str(delivery.receipt), delivery.envelope.id) not in ending:
                 lost.append(delivery)
+        strays = count > len(held) - len(stale)
+        self._strays = self._look_for_strays(held) if strays else frozenset()
         return lost
+
+    def _look_for_strays(self, held: Sequence[Delivery]) -> frozenset[tuple[str, str]]:
+        """Give back what this holder has and nobody here knows of; return what may be such.
+
+        A refused settlement leaves one: its lease would be renewed for ever.  What is just on its
+        way to the worker, or being settled, looks the same, but not twice.
+        """
+        key = f"{self._keys.prefix}h:{self._holder}"
+        flat = self._server.call("HGETALL", key)
+        there = {
+            (mark[:TOKEN].decode(), task_id.decode())
+            for task_id, mark in zip(flat[::2], flat[1::2], strict=True)
+        }
+        there -= {(str(delivery.receipt), delivery.envelope.id) for delivery in held}
+        lost = [one for one in there & self._strays if one not in self._ending]
+        if lost:
+            args: list[Any] = [self._keys.prefix, self._holder]
+            for token, task_id in lost:
+                args += ("X", task_id, token, "", 0, 0, 0)
+            self._server.run(SETTLE, self._keys.messages, args)
+            logger.warning("%d tasks that were held for nobody were given back", len(lost))
+        return frozenset(there.difference(lost))
 
     def close(self) -> None:
         """Give up the hold; where the server is away, the end of the lease does it."""

@@ -13,7 +13,10 @@
     {celeriac}:t            hash   last upkeep
     {celeriac}:oh, :oz, :oe, :os   hash, zsets, counter: standing orders, their order, their ends
     {celeriac}:queues       set    every queue there ever was
+    {celeriac}:dq           set    queues with delayed messages
     {celeriac}:g:<id>, :p:<id>     hashes: a group and its filled slots
+    {celeriac}:e:<scope>:<name>    hash   an entry of beat; :ed:<scope> zset, by time; :en:<scope> set
+    {celeriac}:ev           counter: the versions of entries
     {celeriac}:f:<id>       string what a record does not say itself
     celery-task-meta-<id>   string Celery's result; in a cluster, with the hash tag before it
 

@@ -21,7 +21,14 @@ from celeriac.drivers.redis.records import (
     read_record,
     record_fields,
 )
-from celeriac.drivers.redis.script import CLOSE_PARTS, FETCH, MARK_SENT, OPEN_GROUP, STORE
+from celeriac.drivers.redis.script import (
+    CLOSE_PARTS,
+    FETCH,
+    GROW_GROUP,
+    MARK_SENT,
+    OPEN_GROUP,
+    STORE,
+)
 from celeriac.drivers.redis.subscriber import Subscriber
 from celeriac.kernel.message import Group, Part, Ready, Record
 from celeriac.kernel.states import READY_STATES
@@ -98,6 +105,10 @@ class RedisResults:
             pack_follow_up(group.on_error, now),
             expiry(group.expires_at),
         )
+
+    def grow_group(self, group: str, by: int) -> int:
+        """Add slots."""
+        return int(self._run(GROW_GROUP, group, by))
 
     def close_parts(self, parts: Sequence[Part]) -> Sequence[Ready]:
         """Fill slots."""

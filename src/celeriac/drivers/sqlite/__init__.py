@@ -15,6 +15,7 @@ from celeriac.drivers.sqlite.bus import SQLiteBus
 from celeriac.drivers.sqlite.db import Database
 from celeriac.drivers.sqlite.orders import SQLiteOrders
 from celeriac.drivers.sqlite.results import SQLiteResults
+from celeriac.drivers.sqlite.schedules import SQLiteSchedules
 from celeriac.kernel.errors import ImproperlyConfigured
 
 OPTIONS = frozenset({"synchronous", "busy", "reserve"})
@@ -44,6 +45,7 @@ class SQLiteFamily:
         self._results = SQLiteResults(self._db, name, self._broker.caps)
         self._bus = SQLiteBus(self._db)
         self._orders = SQLiteOrders(self._db)
+        self._schedules = SQLiteSchedules(self._db, self._broker.ring)
 
     def broker(self) -> SQLiteBroker:
         """Return the broker."""
@@ -60,6 +62,10 @@ class SQLiteFamily:
     def orders(self) -> SQLiteOrders:
         """Return the standing orders."""
         return self._orders
+
+    def schedules(self) -> SQLiteSchedules:
+        """Return the store of schedules."""
+        return self._schedules
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""

@@ -112,9 +112,10 @@ class SQLiteBroker:
         self._db.open()
         self._db.check_room()
         self._db.write(lambda cursor: insert(cursor, batch))
-        self._ring(batch)
+        self.ring(batch)
 
-    def _ring(self, batch: Sequence[Envelope]) -> None:
+    def ring(self, batch: Sequence[Envelope]) -> None:
+        """Wake those who wait for what was published."""
         if len(batch) == 1:
             self._db.ringer.queue(batch[0].queue, 1)
             return
@@ -206,7 +207,7 @@ class SQLiteBroker:
 
         moved = self._db.write(work)
         if moved:
-            self._ring(moved)
+            self.ring(moved)
         return [envelope.id for envelope in moved]
 
     def drop(self, ids: Sequence[str]) -> Sequence[str]:

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,8 @@ TICK = 0.004
 """Seconds between two looks of the courier, while there is something to carry."""
 LOOK = signal.SIGRTMIN + 5
 """Says that the parent asks something.  Blocked, and waited for by a thread: it interrupts nothing."""
+MOST_TOLD = 10_000
+"""Events that may wait for the courier."""
 FRESH = 0.001
 """Seconds that an outcome may wait for others before the next task is begun."""
 
@@ -70,6 +72,10 @@ class _Frame:
         # No socket here: an alarm raised inside a send would leave half a frame on the pipe.
         self._child.note(batch)
 
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Send events on their way."""
+        self._child.tell(batch)
+
 
 class _Child:
     def __init__(
@@ -84,14 +90,18 @@ class _Child:
         self._carry = threading.Event()
         self._first_ended = 0.0
         self._noted: deque[Record] = deque()
+        self._told: deque[bytes] = deque(maxlen=MOST_TOLD)
         self._broken: list[tuple[int, str]] = []
         self._back: list[int] = []
         self._running: dict[int, str] = {}
+        self.ends: Callable[[int], None] | None = None
+        """Told of the end of this process, with its exit status."""
 
     def serve(self, make_run: MakeRun) -> None:
         """Run tasks until the parent closes the pipe, or this child has done enough."""
         frame = _Frame(self)
         run = make_run(frame)
+        self.ends = getattr(run, "process_ends", None)
         self.send(Report(ready=True))
         threading.Thread(target=self._onlooker, name="celeriac-onlooker", daemon=True).start()
         me = threading.get_ident()
@@ -180,6 +190,11 @@ class _Child:
         self._noted.extend(batch)
         self._carry.set()
 
+    def tell(self, batch: Sequence[bytes]) -> None:
+        """Leave events for the courier; the oldest are lost when there are too many."""
+        self._told.extend(batch)
+        self._carry.set()
+
     def _tell_back(self) -> None:
         back, self._back = self._back, []
         self.send(Report(back=back))
@@ -191,8 +206,9 @@ class _Child:
 
     def _flush_all(self) -> None:
         noted = [self._noted.popleft() for _ in range(len(self._noted))]
-        if noted:
-            self.send(Report(noted=noted))
+        told = [self._told.popleft() for _ in range(len(self._told))]
+        if noted or told:
+            self.send(Report(noted=noted, told=told))
         ended = []
         with contextlib.suppress(IndexError):
             while True:
@@ -279,15 +295,18 @@ def main(
     multiprocessing.current_process().name = f"ForkPoolWorker-{slot.index + 1}"
     signal.pthread_sigmask(signal.SIG_BLOCK, {LOOK})
     child = _Child(sock, slot, max_tasks, max_memory)
+    status = 0
     try:
         child.serve(make_run)
     except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else 1
+        status = leave.code if isinstance(leave.code, int) else 1
     except BaseException as error:
         child.send(Report(failure=traceback_text(error)))
-        return 1
+        status = 1
     finally:
+        if child.ends is not None:
+            child.ends(status)
         sys.stdout.flush()
         sys.stderr.flush()
         logging.shutdown()
-    return 0
+    return status

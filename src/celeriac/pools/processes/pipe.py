@@ -104,6 +104,8 @@ class Report(msgspec.Struct, array_like=True):
     """It takes no more: it has run enough tasks, or has grown too large."""
     failure: str = ""
     """Why it could not begin."""
+    told: list[bytes] = []
+    """Events."""
     answers: list[tuple[int, bytes]] = []
     """Tokens of questions, and JSON."""
 

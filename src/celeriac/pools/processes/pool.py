@@ -203,13 +203,10 @@ class ProcessPool:
     def look(self, ask: Mapping[str, Any], *, wait: float) -> list[Mapping[str, Any]]:
         """Have the children answer, or only the one that runs `task_id`."""
         wanted = ask.get("task_id")
-        only = {one.pid for one in self.running() if wanted in (None, one.task_id)}
+        only = {one.pid for one in self.running() if wanted == one.task_id}
         with self._lock:
-            asked = [
-                (child.pid, self._slots[child.number])
-                for child in self._children.values()
-                if child.ready and child.pid and (wanted is None or child.pid in only)
-            ]
+            able = [child for child in self._children.values() if child.ready and child.pid]
+            asked = [(c.pid, self._slots[c.number]) for c in able if not wanted or c.pid in only]
         return self._questions.ask(asked, ask, wait)
 
     def restart(self) -> None:
@@ -442,6 +439,8 @@ class ProcessPool:
             self._questions.hear(report.answers)
         if report.noted:
             self._sink.noted(report.noted)
+        if report.told:
+            self._sink.told(report.told)
         if report.ended:
             settlements = []
             runtime = 0.0

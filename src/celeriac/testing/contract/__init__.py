@@ -15,5 +15,5 @@ May import: everything.
 import pytest
 
 # Before the modules are imported, or a failing assert would not say what it saw.
-for _name in ("broker", "broker_bench", "broker_model", "results", "bus", "pool"):
+for _name in ("broker", "broker_bench", "broker_model", "results", "bus", "schedules", "pool"):
     pytest.register_assert_rewrite(f"celeriac.testing.contract.{_name}")

@@ -88,6 +88,8 @@ class Runner:
             return b"%d" % os.getpid()
         elif verb == b"note":
             self.frame.noted([Record(task_id, "PROGRESS", b"half")])
+        elif verb == b"tell":
+            self.frame.told([b"begun", b"done"])
         elif verb == b"raise":
             raise RuntimeError("out of the pool")
         elif verb == b"exit":
@@ -148,6 +150,7 @@ class Heard:
         self.back: list[Delivery] = []
         self.gone: list[tuple[Delivery, Exception]] = []
         self.notes: list[Record] = []
+        self.events: list[bytes] = []
 
     def ended(self, batch: Sequence[Settlement]) -> None:
         """Keep what ended."""
@@ -163,6 +166,11 @@ class Heard:
         """Keep what was lost."""
         with self._lock:
             self.gone.append((delivery, error))
+
+    def told(self, batch: Sequence[bytes]) -> None:
+        """Keep events."""
+        with self._lock:
+            self.events += batch
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Keep the states."""
@@ -531,3 +539,11 @@ class PoolContract:
         eventually(lambda: len(heard.notes) >= len(batch))
         assert sorted(note.id for note in heard.notes) == ids(batch)
         assert {(note.state, note.body) for note in heard.notes} == {("PROGRESS", b"half")}
+
+    def test_events_are_passed_on(self, pool: Pool, heard: Heard) -> None:
+        """What a task tells arrives, each task's in the order in which it told it."""
+        batch = self.some("x", 5, b"tell")
+        pool.submit(batch)
+        heard.wait(batch)
+        eventually(lambda: len(heard.events) >= 2 * len(batch))
+        assert sorted(heard.events) == sorted([b"begun", b"done"] * len(batch))

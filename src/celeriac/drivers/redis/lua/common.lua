@@ -80,6 +80,7 @@ local function put(at, count)
         if string.sub(head[1], 2) == id then
           -- Sleepers must learn that something is due sooner than they thought.
           redis.call('SADD', P .. 'queues', queue)
+          redis.call('SADD', P .. 'dq', queue)
           sizes[queue] = sizes[queue] or 1
         end
       else
@@ -127,6 +128,9 @@ local function promote(queue, now, most)
     return 0
   end
   redis.call('ZREM', key, unpack(due))
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('SREM', P .. 'dq', queue)
+  end
   local lists = {}
   for _, member in ipairs(due) do
     local lane = string.sub(member, 1, 1) .. ':' .. queue

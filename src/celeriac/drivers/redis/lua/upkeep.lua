@@ -26,8 +26,11 @@ if now >= grace then
   end
 end
 local due = string.format('%.3f', now / 1000)
-for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
+for _, queue in ipairs(redis.call('SMEMBERS', P .. 'dq')) do
   local count = promote(queue, due, 500)
+  if redis.call('EXISTS', P .. 'd:' .. queue) == 0 then
+    redis.call('SREM', P .. 'dq', queue)
+  end
   if count > 0 then
     ring(queue, count)
   end

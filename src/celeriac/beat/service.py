@@ -1,0 +1,183 @@
+"""Beat as a part that runs: a thread that sends ticks and sleeps until the next one.
+
+It sleeps on the bus, so that a change of the schedule wakes it.
+
+Owns: Beat, ticker_of, store_of, scope_of, TOPIC.  Thread rule: `start`, `stop` and `join` from any thread.
+May import: kernel, ports, client, beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from celeriac.beat.entries import read_settings
+from celeriac.beat.ticker import Ticker
+from celeriac.kernel.errors import BrokerUnavailable, CapabilityMissing, CeleryError
+from celeriac.ports.bus import Subscription
+from celeriac.ports.schedules import ScheduleStore
+
+if TYPE_CHECKING:
+    from celeriac.client.app import Celeriac
+
+logger = logging.getLogger("celeriac.beat")
+
+TOPIC = "schedule"
+"""On the bus: the scopes whose entries changed."""
+INTERVAL = 5.0
+"""Seconds of the longest sleep; a safety net, since what changes the schedule ends it."""
+AWAY = 1.0
+"""Seconds between attempts while the broker is away."""
+
+
+def scope_of(app: Celeriac) -> str:
+    """Return the name under which a program's entries are kept apart from those of others."""
+    return app.main or "default"
+
+
+def store_of(app: Celeriac, file: str | None = None) -> tuple[ScheduleStore, bool]:
+    """Return the store of an app's entries, open, and whether it publishes to the app's broker.
+
+    :param file: a SQLite file instead of the broker's own store.
+    """
+    if file is None:
+        try:
+            store = app.family(app.broker_url).schedules()
+        except CapabilityMissing:
+            file = str(app.conf.beat_schedule_filename)
+            logger.warning(
+                "this broker keeps no schedule: entries are in the file %s, which all beats of this "
+                "program must share",
+                file,
+            )
+        else:
+            store.open()
+            return store, store.publishes
+    store = app.family(f"sqlite:///{Path(file).absolute()}").schedules()
+    store.open()
+    return store, False
+
+
+def ticker_of(app: Celeriac, file: str | None = None) -> Ticker:
+    """Return what sends the entries of an app, its store open."""
+    store, joined = store_of(app, file)
+    return Ticker(app, scope_of(app), read_settings(app), store, joined=joined)
+
+
+class Beat:
+    """Sends an app's periodic tasks until it is stopped.
+
+    :param max_interval: seconds of the longest sleep; `beat_max_loop_interval`, or 5, where None.
+    :param file: a SQLite file for the entries, instead of the broker's own store.
+    :param on_death: called with the error when the thread dies.
+    """
+
+    name = "beat"
+
+    def __init__(
+        self,
+        app: Celeriac,
+        *,
+        max_interval: float | None = None,
+        file: str | None = None,
+        on_death: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.app = app
+        app.import_modules()
+        self.max_interval = max_interval or app.conf.beat_max_loop_interval or INTERVAL
+        self._file, self._on_death = file, on_death
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._subscription: Subscription | None = None
+        self.error: BaseException | None = None
+        self.ready = threading.Event()
+
+    def start(self) -> None:
+        """Begin; a second call, or one after `stop`, does nothing."""
+        with self._lock:
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(
+                    target=self._main, name="celeriac-beat", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; returns at once."""
+        self._stopping.set()
+        subscription = self._subscription
+        if subscription is not None:
+            subscription.wake()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended; False when `timeout` seconds have passed before."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _main(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:
+            self.error = error
+            logger.critical("beat died", exc_info=error)
+            if self._on_death is not None:
+                self._on_death(error)
+        finally:
+            self.ready.set()
+
+    def _run(self) -> None:
+        ticker: Ticker | None = None
+        away = False
+        try:
+            while not self._stopping.is_set():
+                try:
+                    if ticker is None:
+                        ticker = self._open()
+                    wake_at = ticker.tick()
+                    if away:
+                        logger.info("beat: the broker is back")
+                        away = False
+                    self.ready.set()
+                    self._sleep(wake_at)
+                except BrokerUnavailable as error:
+                    if not away:
+                        logger.warning("beat waits for the broker: %s", error)
+                    away = True
+                    self._close()
+                    self._stopping.wait(AWAY)
+        finally:
+            self._close()
+
+    def _open(self) -> Ticker:
+        ticker = ticker_of(self.app, self._file)
+        ticker.sync()
+        return ticker
+
+    def _sleep(self, wake_at: float | None) -> None:
+        if self._subscription is None:
+            self._subscription = self.app.bus.subscribe([TOPIC])
+            return  # what changed before it listened is seen by another look
+        wait = self.max_interval
+        if wake_at is not None:
+            wait = min(wait, wake_at - self.app.clock.time())
+        if wait > 0 and not self._stopping.is_set():
+            began = time.monotonic()
+            self._subscription.poll(wait)
+            # A poll that gives up at once, for whatever reason, must not make this a busy loop.
+            if time.monotonic() - began < 0.001:
+                self._stopping.wait(min(wait, 0.001))
+
+    def _close(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            try:
+                subscription.close()
+            except CeleryError:
+                pass

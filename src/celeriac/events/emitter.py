@@ -1,0 +1,136 @@
+"""Sends events in the background: a ring that drops the oldest, emptied ten times a second.
+
+Whoever puts events here never waits: not for the bus, nor for anybody who reads them.
+
+Owns: Emitter.  Thread rule: `put` from any thread; one thread of its own sends.
+May import: kernel, ports.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from celeriac.kernel.errors import CeleryError
+from celeriac.kernel.events import TOPIC, prefix, stamped, together
+from celeriac.ports.bus import Bus
+
+logger = logging.getLogger("celeriac.events")
+
+SIZE = 10_000
+"""Events that may wait."""
+PAUSE = 0.1
+"""Seconds that an event may wait for others."""
+BATCH = 256
+"""Events in one message; so many end the pause."""
+COMPLAIN = 60.0
+"""Seconds between two complaints about lost events."""
+
+
+def _hours_west() -> int:
+    west = time.altzone if time.localtime().tm_isdst > 0 else time.timezone
+    return west // 3600
+
+
+class Emitter:
+    """Sends the events of one process.
+
+    :param bus: returns the bus; asked for each batch, as connections come and go.
+    :param hostname: the node's name, as readers are to see it.
+    """
+
+    def __init__(self, bus: Callable[[], Bus], hostname: str, *, size: int = SIZE) -> None:
+        self._bus = bus
+        self.hostname = hostname
+        self._start = prefix(hostname, os.getpid(), _hours_west())
+        self._ring: deque[bytes] = deque(maxlen=size)
+        self._size = size
+        self._clock = 0
+        self._some, self._many = threading.Event(), threading.Event()
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+        """Events that were lost: the ring was full, or the bus was away."""
+        self._complained_at, self._complained_of = 0.0, 0
+
+    def put(self, batch: Sequence[bytes]) -> None:
+        """Send these soon; events as `kernel.events.event` makes them."""
+        over = len(self._ring) + len(batch) - self._size
+        if over > 0:
+            self.dropped += over
+        self._ring.extend(batch)
+        if not self._some.is_set():
+            self._some.set()
+            if self._thread is None:
+                self._begin()
+        if len(self._ring) >= BATCH:
+            self._many.set()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._stopping:
+                self._thread = threading.Thread(
+                    target=self._run, name="celeriac-events", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._some.wait()
+            if not self._stopping:
+                self._many.wait(PAUSE)
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, now."""
+        with self._flushing:
+            self._some.clear()
+            self._many.clear()
+            left = len(self._ring)  # what comes meanwhile is for the next time
+            while left > 0 and self._ring:
+                left -= self._send()
+            if self.dropped > self._complained_of:
+                self._complain()
+
+    def _send(self) -> int:
+        batch: list[bytes] = []
+        while self._ring and len(batch) < BATCH:
+            try:
+                body = self._ring.popleft()
+            except IndexError:
+                break
+            self._clock += 1
+            batch.append(stamped(self._start, self._clock, body))
+        if not batch:
+            return 1
+        try:
+            self._bus().send(TOPIC, [together(batch)])
+        except CeleryError as error:
+            self.dropped += len(batch)
+            logger.debug("%d events were not sent: %s", len(batch), error)
+        except Exception:  # a driver's bug must not end all events
+            self.dropped += len(batch)
+            logger.exception("%d events were not sent", len(batch))
+        return len(batch)
+
+    def _complain(self) -> None:
+        now = time.monotonic()
+        if not self._complained_at or now - self._complained_at >= COMPLAIN:
+            logger.warning("%d events were lost so far", self.dropped)
+            self._complained_at, self._complained_of = now, self.dropped
+
+    def close(self) -> None:
+        """Send what waits and end."""
+        self._stopping = True
+        self._some.set()
+        self._many.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
+        self.flush()

@@ -1,0 +1,103 @@
+"""Events in Celery's own form on a bus, so that its monitors see celeriac's workers.
+
+Celery publishes an event to the exchange `celeryev` with its type as routing key (`worker.heartbeat`);
+events of tasks come together, as a list under `task.multi`.  On Redis a message is kombu's envelope:
+a JSON object with the body in base64, published on the channel `/<db>.celeryev/<routing key>`.
+
+Owns: EXCHANGE, routed, envelope, channel, read_envelope.  May import: kernel, msgspec.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from celeriac.kernel.errors import WireError
+
+EXCHANGE = "celeryev"
+MULTI = "task.multi"
+
+_encoder = msgspec.json.Encoder()
+
+
+class _Envelope(msgspec.Struct, rename={"content_type": "content-type"}):
+    body: str
+    content_type: str = "application/json"
+    properties: dict[str, Any] = {}
+
+
+_decoder = msgspec.json.Decoder(_Envelope)
+_events = msgspec.json.Decoder(dict[str, Any] | list[dict[str, Any]])
+
+
+def routed(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, bytes]]:
+    """Return (routing key, body) of the messages that carry some events."""
+    found: list[tuple[str, bytes]] = []
+    together: list[Mapping[str, Any]] = []
+    for event in events:
+        kind = str(event.get("type", ""))
+        if kind.startswith("task-"):
+            together.append(event)
+            continue
+        if together:
+            found.append((MULTI, _encoder.encode(together)))
+            together = []
+        found.append((kind.replace("-", "."), _encoder.encode(event)))
+    if together:
+        found.append((MULTI, _encoder.encode(together)))
+    return found
+
+
+def channel(db: int, routing_key: str, before: str = "") -> str:
+    """Return the Redis channel of a routing key.
+
+    :param before: `global_keyprefix`.
+    """
+    return f"{before}/{db}.{EXCHANGE}/{routing_key}"
+
+
+def envelope(routing_key: str, body: bytes, *, hostname: str, tag: str) -> bytes:
+    """Return a body in kombu's envelope.
+
+    :param hostname: the node that says it.
+    :param tag: tells the message apart.
+    """
+    return _encoder.encode(
+        {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"hostname": hostname},
+            "properties": {
+                "delivery_mode": 1,
+                "delivery_info": {"exchange": EXCHANGE, "routing_key": routing_key},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": tag,
+            },
+        }
+    )
+
+
+def read_envelope(message: bytes) -> Sequence[dict[str, Any]]:
+    """Return the events of kombu's envelope.
+
+    :raises WireError: it is none, or holds no events in JSON.
+    """
+    try:
+        opened = _decoder.decode(message)
+        if opened.content_type != "application/json":
+            raise WireError(f"events in {opened.content_type:.100} are not read, only JSON")
+        body: bytes = opened.body.encode()
+        if opened.properties.get("body_encoding") == "base64":
+            body = base64.b64decode(body)
+        found = _events.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        if isinstance(error, WireError):
+            raise
+        raise WireError(f"not a message of Celery's events: {error}") from error
+    events = found if isinstance(found, list) else [found]
+    return [event for event in events if isinstance(event.get("type"), str)]
