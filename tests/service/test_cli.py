@@ -245,7 +245,6 @@ def test_a_broken_app_shows_its_traceback(run: Run, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("-B",), "not there yet"),
         (("--autoscale", "3,10"), "is not MAX,MIN"),
         (("-D",), "systemd"),
         (("-P", "gevent"), "-P threads"),
