@@ -245,7 +245,7 @@ def test_a_broken_app_shows_its_traceback(run: Run, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--autoscale", "10,3"), "not there yet"),
+        (("--autoscale", "3,10"), "is not MAX,MIN"),
         (("-D",), "systemd"),
         (("-P", "gevent"), "-P threads"),
         (("-P", "prefrok"), "did you mean 'prefork'"),

@@ -31,6 +31,8 @@ COMMANDS = {
     "result": ("celeriac.cli.calls:result", "Show the result of a task."),
     "graph": ("celeriac.cli.graph:graph", "Show how far a workflow is, as a tree."),
     "status": ("celeriac.cli.inspect:status", "Show the workers that answer."),
+    "inspect": ("celeriac.cli.remote:inspect", "Ask workers: active, stats, stack, ..."),
+    "control": ("celeriac.cli.remote:control", "Tell workers: pause, revoke, rate_limit, ..."),
     "top": ("celeriac.cli.top:top", "Watch workers, queues, rates and running tasks."),
     "events": ("celeriac.cli.events:events", "Print events, or take snapshots of the fleet."),
     "list": ("celeriac.cli.queues:list_", "List the queues, what they hold, and the tasks."),

@@ -20,7 +20,6 @@ from celeriac.cli.session import Command, Session, pass_session, say
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOT_YET = {
-    "autoscale": "--autoscale is not there yet: give a fixed number with -c",
     "detach": (
         "-D/--detach is not offered: run the worker under systemd, supervisor or a container,"
         " which restart it too"
@@ -50,6 +49,22 @@ def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     if value in GREEN:
         raise click.UsageError(GREEN[value], ctx)
     return value
+
+
+def _bounds(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """Read "10,3"; one number is the most, with at least none to spare."""
+    if not value:
+        return None
+    most, _, least = value.partition(",")
+    try:
+        found = int(most), int(least or 1)
+    except ValueError:
+        found = 0, 0
+    if not 1 <= found[1] <= found[0]:
+        raise click.BadParameter(f"{value!r} is not MAX,MIN, such as 10,3", ctx, param)
+    return found
 
 
 def _concurrency(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -158,7 +173,12 @@ def _ignored(*names: str, **options: Any) -> Callable[[F], F]:
 @click.option("--pidfile", metavar="FILE", help="Refuse to start where its process is alive.")
 @click.option("--reload", "reload_", is_flag=True, help="Restart when the code changes.")
 @click.option("-B", "--beat", is_flag=True, help="Send periodic tasks too.")
-@click.option("--autoscale", hidden=True, expose_value=False, callback=_refuse)
+@click.option(
+    "--autoscale",
+    callback=_bounds,
+    metavar="MAX,MIN",
+    help="Run between MIN and MAX tasks at a time, as the work needs.",
+)
 @click.option("-D", "--detach", is_flag=True, hidden=True, expose_value=False, callback=_refuse)
 @_ignored("-O", "--optimization")
 @_ignored("--without-gossip", is_flag=True)

@@ -30,7 +30,6 @@ from celeriac.client import current, eager_canvas, workflow
 from celeriac.client.announce import sent_event
 from celeriac.client.builtins import BUILT_IN
 from celeriac.client.compose import Plan, compose
-from celeriac.client.endings import end_withdrawn
 from celeriac.client.groups import GroupResult, ResultSet
 from celeriac.client.publisher import Batch, Collected, Publisher
 from celeriac.client.pydantic import with_models
@@ -52,9 +51,10 @@ from celeriac.kernel.errors import (
 from celeriac.kernel.message import Envelope, Record
 from celeriac.kernel.routing import Router, declared_queues
 from celeriac.kernel.signature import Signature, set_app_finder
-from celeriac.kernel.wire import Headers, pack
-from celeriac.ports.broker import Broker, TakesBack
+from celeriac.kernel.wire import Headers
+from celeriac.ports.broker import Broker
 from celeriac.ports.bus import Bus
+from celeriac.ports.orders import Orders
 from celeriac.ports.registry import Family, open_family, scheme_of
 from celeriac.ports.results import ResultBackend
 
@@ -603,26 +603,15 @@ class Celeriac:
         """The class of sets of results, for this app."""
         return type("ResultSet", (ResultSet,), {"_app": self})
 
-    def revoke(self, ids: Sequence[str], *, terminate: bool = False) -> None:
+    def revoke(
+        self, ids: Sequence[str], *, terminate: bool = False, signal: str | int = "SIGTERM"
+    ) -> None:
         """Keep tasks from running: those that wait are taken back and become REVOKED.
 
         :param terminate: end those that run, where the pool can.
+        :param signal: with `terminate`, what the process of a task is sent.
         """
-        broker = self.broker
-        taken: Sequence[Envelope] = ()
-        if isinstance(broker, TakesBack):
-            taken = broker.take_back(ids)
-        elif broker.caps.withdraws:
-            taken = [
-                Envelope(task_id, "", pack(Headers("", task_id), b""))
-                for task_id in broker.withdraw(ids)
-            ]
-        if taken:
-            end_withdrawn(self, taken)
-        gone = {envelope.id for envelope in taken}
-        left = [task_id for task_id in ids if task_id not in gone]
-        if left:
-            self.control.revoke(left, terminate=terminate)
+        self.control.revoke(ids, terminate=terminate, signal=signal)
 
     # -- connections ----------------------------------------------------------------------------
 
@@ -721,6 +710,14 @@ class Celeriac:
     def bus(self) -> Bus:
         """The bus of the broker's family."""
         return self.family(self.broker_url).bus()
+
+    @property
+    def orders(self) -> Orders | None:
+        """The standing orders of the fleet: in the broker's store, or in that of the results."""
+        urls = (self.broker_url, self.backend_url)
+        families = [self.family(url) for url in urls if url is not None]
+        keeps = (find for family in families if (find := getattr(family, "orders", None)))
+        return next((find() for find in keeps), None)
 
     @property
     def watcher(self) -> Watcher:
@@ -886,11 +883,11 @@ class Celeriac:
 
         :param beat: run a beat in it.
         """
-        from celeriac.control.inbox import Inbox
+        from celeriac.control.ears import Ears
         from celeriac.events.heart import Heart
         from celeriac.worker.worker import Worker
 
-        made: list[Any] = [Inbox] if self.conf.worker_enable_remote_control else []
+        made: list[Any] = [Ears] if self.conf.worker_enable_remote_control else []
         if beat:
             made.append(
                 lambda worker: self.Beat(embedded=True, on_death=lambda _: worker.stop("cold"))

@@ -1,6 +1,6 @@
 """How a task ends that is not run: its record, its slot in a chord, and what it carried.
 
-Owns: doom, end_withdrawn.  May import: kernel, client.
+Owns: doom, withdraw, end_withdrawn.  May import: kernel, ports, client.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from celeriac.kernel.ids import child_id
 from celeriac.kernel.message import Envelope, Part
 from celeriac.kernel.states import REVOKED
 from celeriac.kernel.wire import Headers, pack, unpack
+from celeriac.ports.broker import TakesBack
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
@@ -59,6 +60,22 @@ def doom(
         }
         body = pack(head, payload)
     return Envelope(head.id, envelope.queue, body, envelope.priority)
+
+
+def withdraw(app: Celeriac, ids: Sequence[str]) -> set[str]:
+    """Take tasks back from the queues, where the broker can, and make them REVOKED; return which."""
+    broker = app.broker
+    taken: Sequence[Envelope] = ()
+    if isinstance(broker, TakesBack):
+        taken = broker.take_back(ids)
+    elif broker.caps.withdraws:
+        taken = [
+            Envelope(task_id, "", pack(Headers("", task_id), b""))
+            for task_id in broker.withdraw(ids)
+        ]
+    if taken:
+        end_withdrawn(app, taken)
+    return {envelope.id for envelope in taken}
 
 
 def end_withdrawn(app: Celeriac, envelopes: Sequence[Envelope]) -> None:

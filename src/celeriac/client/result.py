@@ -409,7 +409,7 @@ class AsyncResult(Generic[R]):
 
         One that waits is taken back and becomes REVOKED; one that runs goes on, unless `terminate`.
         """
-        self.app.revoke([self.id], terminate=terminate)
+        self.app.revoke([self.id], terminate=terminate, signal=signal or "SIGTERM")
 
     def as_tuple(self) -> tuple[Any, Any]:
         """Return `((id, parent), None)`, which `result_from_tuple` reads."""

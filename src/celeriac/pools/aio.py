@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
 from celeriac.kernel.errors import WorkerLostError
 from celeriac.kernel.message import Delivery, Settlement
+from celeriac.pools.look import answer
 from celeriac.pools.threads import ThreadFrame, ThreadPool
-from celeriac.ports.pool import MakeRun, PoolTraits, Sink
+from celeriac.ports.pool import MakeRun, PoolTraits, Running, Sink
 
 logger = logging.getLogger("celeriac.pool")
 
@@ -40,6 +42,7 @@ class AsyncioPool:
         self._lock = threading.Condition()
         self._waiting: deque[Delivery] = deque()
         self._running: dict[int, Delivery] = {}
+        self._since: dict[int, float] = {}
         self._stopping = False
         self._deadline = float("inf")
         self._loop = asyncio.new_event_loop()
@@ -98,7 +101,10 @@ class AsyncioPool:
                 delivery = self._waiting.popleft()
                 self._running[id(delivery)] = delivery
             # A context of its own: what one task sets must not be seen by the next.
-            task = self._loop.create_task(self._one(delivery), context=Context())
+            self._since[id(delivery)] = time.time()
+            task = self._loop.create_task(
+                self._one(delivery), name=delivery.envelope.id, context=Context()
+            )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -118,6 +124,7 @@ class AsyncioPool:
     def _finished(self, delivery: Delivery) -> bool:
         with self._lock:
             found = self._running.pop(id(delivery), None) is not None
+            self._since.pop(id(delivery), None)
             self._lock.notify_all()
             return found
 
@@ -138,6 +145,26 @@ class AsyncioPool:
             self._size = size
         self._threads.resize(min(size, THREADS))
         self._loop.call_soon_threadsafe(self._fill)
+
+    def running(self) -> list[Running]:
+        """Return what runs now."""
+        with self._lock:
+            pid = os.getpid()
+            found = [
+                Running(delivery.envelope.id, pid, self._since.get(key, 0.0))
+                for key, delivery in self._running.items()
+            ]
+        return [*found, *self._threads.running()]
+
+    def tell(self, task_id: str, signum: int) -> bool:
+        """Do nothing: a signal would reach the whole process."""
+        return False
+
+    def look(self, ask: Mapping[str, Any], *, wait: float) -> list[Mapping[str, Any]]:
+        """Answer for this process."""
+        threads = {one.thread: one.task_id for one in self._threads.running()}
+        found = answer(ask, threads)
+        return [found] if found else []
 
     def stop(self, *, deadline: float) -> Sequence[Delivery]:
         """Finish what runs until the deadline; return the rest."""

@@ -6,14 +6,17 @@ Owns: ThreadPool.  Thread rule: see `ports.pool.Pool`.  May import: kernel, port
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from celeriac.kernel.errors import WorkerLostError
 from celeriac.kernel.message import Delivery, Record
-from celeriac.ports.pool import MakeRun, PoolTraits, Run, Sink
+from celeriac.pools.look import answer
+from celeriac.ports.pool import MakeRun, PoolTraits, Run, Running, Sink
 
 logger = logging.getLogger("celeriac.pool")
 
@@ -49,6 +52,7 @@ class ThreadPool:
         self._waiting: deque[Delivery] = deque()
         self._changed = threading.Condition()
         self._running: dict[int, Delivery] = {}
+        self._since: dict[int, float] = {}
         self._threads = 0
         self._stopping = self._stopped = False
         self._deadline = float("inf")
@@ -91,6 +95,7 @@ class ThreadPool:
                     self._changed.notify_all()
                     return None
                 if self._waiting:
+                    self._since[me] = time.time()
                     delivery = self._running[me] = self._waiting.popleft()
                     return delivery
                 self._changed.wait()
@@ -138,6 +143,25 @@ class ThreadPool:
             self._size = size
             self._spawn()
             self._changed.notify_all()
+
+    def running(self) -> list[Running]:
+        """Return what runs now."""
+        with self._changed:
+            pid = os.getpid()
+            return [
+                Running(delivery.envelope.id, pid, self._since.get(thread, 0.0), thread)
+                for thread, delivery in self._running.items()
+            ]
+
+    def tell(self, task_id: str, signum: int) -> bool:
+        """Do nothing: a signal would reach the whole process."""
+        return False
+
+    def look(self, ask: Mapping[str, Any], *, wait: float) -> list[Mapping[str, Any]]:
+        """Answer for this process."""
+        running = {one.thread: one.task_id for one in self.running()}
+        found = answer(ask, running)
+        return [found] if found else []
 
     def drain(self) -> list[Delivery]:
         """Begin nothing more; return what waits."""

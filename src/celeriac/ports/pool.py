@@ -7,9 +7,9 @@ Owns: Pool, PoolTraits, Sink, Run.  May import: kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from celeriac.kernel.message import Delivery, Record, Settlement
 
@@ -52,6 +52,18 @@ class Sink(Protocol):
     def told(self, batch: Sequence[bytes]) -> None:
         """Pass on events, see `kernel.events`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task that runs now."""
+
+    task_id: str
+    pid: int
+    started: float
+    """Unix seconds."""
+    thread: int = 0
+    """Of this process, where the pool runs tasks in threads; 0 otherwise."""
 
 
 class TaskFrame(Protocol):
@@ -123,6 +135,24 @@ class Pool(Protocol):
 
     def resize(self, size: int) -> None:
         """Run up to `size` tasks from now on; never interrupts one that runs."""
+        ...
+
+    def running(self) -> Sequence[Running]:
+        """Return what runs now."""
+        ...
+
+    def tell(self, task_id: str, signum: int) -> bool:
+        """Send a signal that does not mean its end to the process of a task that runs.
+
+        False where the pool has no process for it, or it does not run.
+        """
+        ...
+
+    def look(self, ask: Mapping[str, Any], *, wait: float) -> Sequence[Mapping[str, Any]]:
+        """Have the processes in which tasks run answer `pools.look.answer`, up to `wait` seconds.
+
+        :param ask: `do` and its arguments; with `task_id`, only of the process of that task.
+        """
         ...
 
     def stop(self, *, deadline: float) -> Sequence[Delivery]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -60,6 +61,9 @@ class Fetcher(Service):
         self._consumer, self._pool, self._held = consumer, pool, held
         self._gates, self._ended, self._crowded = gates, ended, crowded
         self._log_tasks = log_tasks
+        self.consuming = threading.Event()
+        """Cleared while no queue is consumed: a claim from none would return at once."""
+        self.consuming.set()
         self._received = received
         self._suspects_alone = not pool.traits.isolates
 
@@ -67,6 +71,8 @@ class Fetcher(Service):
         """Claim until stopped; while the broker is away, try again with growing pauses."""
         pause = 0.0
         while not self.stopping.is_set():
+            if not self.consuming.wait(0.1):
+                continue
             if self._crowded():
                 self.stopping.wait(0.01)
                 continue

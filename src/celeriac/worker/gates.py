@@ -1,6 +1,6 @@
 """What stands between a claim and the pool: revocations and rate limits.
 
-Owns: Revoked, RateGate.  Thread rule: `Revoked` from any thread; a `RateGate` from the fetcher's.
+Owns: Revoked, RevokedStamps, NewLimits, RateGate.  Thread rule: `Revoked` from any thread; a `RateGate` from the fetcher's.
 May import: kernel.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import replace
 from celeriac.kernel.errors import WireError
 from celeriac.kernel.message import Delivery, Settlement, Verdict
 from celeriac.kernel.rate import TokenBucket, parse_rate
-from celeriac.kernel.wire import task_name
+from celeriac.kernel.wire import pack, task_name, unpack
 
 KEPT = 50_000
 """Revoked ids to remember at the most."""
@@ -34,9 +34,9 @@ class Revoked:
         self._lock = threading.Lock()
         self._until: OrderedDict[str, float] = OrderedDict()
 
-    def add(self, ids: Iterable[str]) -> None:
-        """Remember ids; the oldest are forgotten when there are too many."""
-        until = time.monotonic() + KEPT_FOR
+    def add(self, ids: Iterable[str], left: float = KEPT_FOR) -> None:
+        """Remember ids for `left` seconds; the oldest are forgotten when there are too many."""
+        until = time.monotonic() + left
         with self._lock:
             for task_id in ids:
                 self._until[task_id] = until
@@ -58,6 +58,72 @@ class Revoked:
         if until is None or until < time.monotonic():
             return None
         return self._settle(delivery)
+
+
+class RevokedStamps:
+    """Stamps whose tasks must not be run.
+
+    :param settle: makes the settlement of a delivery that was revoked.
+    """
+
+    def __init__(self, settle: Callable[[Delivery], Settlement]) -> None:
+        self._settle = settle
+        self._lock = threading.Lock()
+        self._until: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def add(self, stamps: Mapping[str, Iterable[str]], left: float = KEPT_FOR) -> None:
+        """Remember values of stamps for `left` seconds."""
+        until = time.monotonic() + left
+        with self._lock:
+            for header, values in stamps.items():
+                for value in values:
+                    self._until[header, value] = until
+                    self._until.move_to_end((header, value))
+            while len(self._until) > KEPT:
+                self._until.popitem(last=False)
+
+    def meets(self, delivery: Delivery) -> bool:
+        """Return whether a delivery has a stamp that was revoked."""
+        try:
+            stamps = unpack(delivery.envelope.body)[0].stamps or {}
+        except WireError:
+            return False
+        now = time.monotonic()
+        for header, stamp in stamps.items():
+            for value in stamp if isinstance(stamp, (list, tuple)) else (stamp,):
+                if self._until.get((header, str(value)), 0.0) > now:
+                    return True
+        return False
+
+    def __call__(self, delivery: Delivery) -> Settlement | None:
+        """Stop a delivery with such a stamp."""
+        if not self._until or not self.meets(delivery):
+            return None
+        return self._settle(delivery)
+
+
+class NewLimits:
+    """Time limits that were changed while the worker runs; a call's own limits win."""
+
+    def __init__(self) -> None:
+        self._limits: dict[str, tuple[float | None, float | None]] = {}
+
+    def set(self, name: str, hard: float | None, soft: float | None) -> None:
+        """Change the limits of a task, seconds."""
+        self._limits[name] = (hard, soft)
+
+    def __call__(self, delivery: Delivery) -> Settlement | None:
+        """Write the limits into a delivery on its way to the pool."""
+        if not self._limits:
+            return None
+        try:
+            head, payload = unpack(delivery.envelope.body)
+        except WireError:
+            return None
+        if head.task in self._limits and head.timelimit == (None, None):
+            head.timelimit = self._limits[head.task]
+            delivery.envelope = replace(delivery.envelope, body=pack(head, payload))
+        return None
 
 
 class RateGate:

@@ -94,6 +94,11 @@ class Held:
         """How many deliveries the pool has."""
         return self._in_pool
 
+    def target(self) -> int:
+        """Return how many deliveries are claimed ahead now."""
+        with self._lock:
+            return self._target()
+
     def _target(self) -> int:
         ahead = min(MOST, max(1, int(AHEAD / max(self._mean, 1e-6))))
         if self.multiplier > 0:

@@ -16,22 +16,22 @@ from typing import Any, Protocol
 
 from celeriac.client import signals
 from celeriac.client.app import Celeriac
-from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError, WireError
+from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError
 from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
 from celeriac.kernel.routing import Queue, declared_queues
 from celeriac.kernel.settings import BY_NAME
 from celeriac.kernel.states import REVOKED
-from celeriac.kernel.wire import Headers, unpack
 from celeriac.ports.broker import Consumer
 from celeriac.ports.pool import Pool, TaskFrame
 from celeriac.ports.registry import find_pool
 from celeriac.ports.results import ResultBackend
 from celeriac.worker.execute import Execution
 from celeriac.worker.fetcher import Fetcher
-from celeriac.worker.gates import RateGate, Revoked
+from celeriac.worker.gates import NewLimits, RateGate, Revoked, RevokedStamps
 from celeriac.worker.held import Held
 from celeriac.worker.keeper import Keeper
 from celeriac.worker.limits import refuse_limits
+from celeriac.worker.remote import Remote
 from celeriac.worker.service import Part, Service
 from celeriac.worker.settler import Settler
 from celeriac.worker.shutdown import Shutdown
@@ -94,6 +94,7 @@ class Worker:
     :param max_memory_per_child: KiB after which a child process is replaced.
     :param time_limit: hard limit in seconds of tasks that have none; `soft_time_limit` likewise.
     :param purge: drop what waits in the queues before starting.
+    :param autoscale: (most, least) places in the pool, as many as the work needs.
     :param task_events: send events of tasks; `worker_send_task_events` where None.
     :param without_heartbeat: send none of the worker's own events.
     :param heartbeat_interval: seconds between two of them.
@@ -117,6 +118,7 @@ class Worker:
         soft_time_limit: float | None = None,
         prefetch_multiplier: int | None = None,
         purge: bool = False,
+        autoscale: tuple[int, int] | None = None,
         task_events: bool | None = None,
         without_heartbeat: bool = False,
         heartbeat_interval: float | None = None,
@@ -132,7 +134,12 @@ class Worker:
         options = {"pool": pool, "concurrency": concurrency, "queues": queues, **accepted}
         signals.celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options=options)
         self.pool_name = pool or conf.worker_pool
-        self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
+        self.concurrency = (
+            (autoscale[1] if autoscale else concurrency)
+            or conf.worker_concurrency
+            or os.cpu_count()
+            or 1
+        )
         self.queues = _selected(conf, queues, exclude_queues)
         self.limits = (
             time_limit or conf.task_time_limit,
@@ -156,6 +163,8 @@ class Worker:
         self.concurrency = self.pool.size()  # solo takes one at a time, whatever was asked for
         self.held = Held(self.concurrency, multiplier)
         self.revoked = Revoked(self._settle_revoked)
+        self.revoked_stamps = RevokedStamps(self._settle_revoked)
+        self.new_limits = NewLimits()
         self.rates = RateGate(
             {n: t.setting("rate_limit") for n, t in app.tasks.items() if t.setting("rate_limit")}
         )
@@ -165,6 +174,8 @@ class Worker:
         self._services: list[Part] = []
         self._failed = False
         self.shutdown = Shutdown(self)
+        self.remote = Remote(self)
+        self.autoscale = autoscale
         self._settler: Settler | None = None
         self._fetcher: Fetcher | None = None
         self._consumer: Consumer | None = None
@@ -229,7 +240,7 @@ class Worker:
             consumer,
             self.pool,
             self.held,
-            gates=(self.revoked, self.rates),
+            gates=(self.revoked, self.revoked_stamps, self.rates, self.new_limits),
             ended=settler.ended,
             crowded=lambda: settler.crowded,
             log_tasks=app.conf.worker_log_tasks,
@@ -240,7 +251,16 @@ class Worker:
             consumer, broker, results, self.pool, self.held, lease=lease, on_death=self._died
         )
         self._settler, self._fetcher = settler, fetcher
-        self._services = [keeper, settler, *(make(self) for make in self._make_services), fetcher]
+        if self.autoscale is not None:
+            self.remote.autoscale(*self.autoscale)
+        scaling = self._services
+        self._services = [
+            keeper,
+            settler,
+            *scaling,
+            *(make(self) for make in self._make_services),
+            fetcher,
+        ]
         if self.events is not None:
             self.events.start()
         for service in self._services:
@@ -308,6 +328,7 @@ class Worker:
     def ended(self, batch: Sequence[Settlement]) -> None:
         """Take deliveries that ended."""
         self.held.left_pool(len(batch), sum(settlement.runtime for settlement in batch))
+        self.remote.count(settlement.delivery for settlement in batch)
         if self._settler is not None:
             self._settler.ended(batch)
 
@@ -340,46 +361,37 @@ class Worker:
 
     # -- remote control ---------------------------------------------------------------------------
 
-    def revoke(self, ids: Sequence[str], *, terminate: bool) -> None:
-        """Keep tasks from starting here; with `terminate`, end those that run."""
-        self.revoked.add(ids)
-        for task_id in ids:
-            self.pool.cancel(task_id, hard=terminate)
+    def watch(self, queues: Sequence[str]) -> None:
+        """Consume these queues from now on; none stops the fetching."""
+        consumer, fetcher = self._consumer, self._fetcher
+        if consumer is None or fetcher is None:
+            return
+        if queues:
+            consumer.watch(queues)
+            fetcher.consuming.set()
+        else:
+            fetcher.consuming.clear()
+            consumer.wake()
 
-    def active(self) -> list[dict[str, Any]]:
-        """Return what is held here, for people."""
-        found = []
-        for delivery in self.held.all():
-            envelope = delivery.envelope
-            try:
-                head, _ = unpack(envelope.body)
-            except WireError:
-                head = Headers("?", envelope.id)
-            found.append(
-                {
-                    "id": envelope.id,
-                    "name": head.task,
-                    "hostname": self.hostname,
-                    "delivery_info": {
-                        "routing_key": head.routing_key or envelope.queue,
-                        "priority": envelope.priority,
-                        "redelivered": delivery.handed_out > 1,
-                    },
-                }
-            )
+    def resize(self, size: int) -> int:
+        """Run up to `size` tasks at a time; return how many it became.
+
+        :raises ImproperlyConfigured: the pool has one size.
+        """
+        self.pool.resize(size)
+        self.held.slots = self.concurrency = found = self.pool.size()
+        self.held.wake()
+        if found != size:
+            raise ImproperlyConfigured(f"the {self.pool.traits.name} pool runs {found} at a time")
         return found
 
-    def stats(self) -> dict[str, Any]:
-        """Return figures of this worker."""
-        return {
-            "total": self.held.total,
-            "pid": os.getpid(),
-            "uptime": int(time.time() - self.started_at),
-            "pool": {
-                "implementation": self.pool.traits.name,
-                "max-concurrency": self.pool.size(),
-            },
-        }
+    def add_service(self, service: Service) -> None:
+        """Have one service more; it is started with the others, or now where those run."""
+        if self.ready.is_set():
+            service.start()
+            self._services.insert(2, service)
+        else:
+            self._services.append(service)
 
     def _settle_revoked(self, delivery: Delivery) -> Settlement:
         assert self._execution is not None

@@ -17,6 +17,7 @@ from typing import Any
 
 from celeriac.drivers.memory.broker import MemoryBroker
 from celeriac.drivers.memory.bus import MemoryBus
+from celeriac.drivers.memory.orders import MemoryOrders
 from celeriac.drivers.memory.results import MemoryResults
 from celeriac.drivers.memory.schedules import MemorySchedules
 from celeriac.drivers.memory.shared import Shared
@@ -33,6 +34,7 @@ class _World:
         self.results = MemoryResults(self.shared, name)
         self.broker = MemoryBroker(self.shared, self.results)
         self.bus = MemoryBus(self.shared)
+        self.orders = MemoryOrders(self.shared)
         self.schedules = MemorySchedules(self.shared, self.broker.publish)
 
 
@@ -69,6 +71,10 @@ class MemoryFamily:
 
     def bus(self) -> MemoryBus:
         return self._world.bus
+
+    def orders(self) -> MemoryOrders:
+        """Return the standing orders."""
+        return self._world.orders
 
     def schedules(self) -> MemorySchedules:
         return self._world.schedules

@@ -21,9 +21,11 @@ from celeriac.drivers.redis.address import parse
 from celeriac.drivers.redis.broker import RedisBroker
 from celeriac.drivers.redis.bus import RedisBus
 from celeriac.drivers.redis.celery_bus import CeleryEcho
+from celeriac.drivers.redis.celery_mailbox import CeleryMailbox
 from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.kombu import Layout
+from celeriac.drivers.redis.orders import RedisOrders
 from celeriac.drivers.redis.results import RedisResults
 from celeriac.drivers.redis.schedules import RedisSchedules
 
@@ -53,6 +55,8 @@ class RedisFamily:
         evicts = bool(options.get("allow_eviction"))
         self._broker = RedisBroker(self.server, keys, replicas=replicas, evicts=evicts)
         self._results = RedisResults(self.server, keys, self._broker.caps)
+        self._orders = RedisOrders(self.server, keys)
+        self._before = before
         echo = CeleryEcho(self.server, before) if options.get("celery_bus", True) else None
         self._bus = RedisBus(self.server, keys, echo=echo)
         self._schedules = RedisSchedules(self.server, keys, self._broker)
@@ -68,6 +72,14 @@ class RedisFamily:
     def bus(self) -> RedisBus:
         """Return the bus."""
         return self._bus
+
+    def orders(self) -> RedisOrders:
+        """Return the standing orders."""
+        return self._orders
+
+    def celery_mailbox(self) -> CeleryMailbox:
+        """Return a new ear for the commands of Celery's own clients."""
+        return CeleryMailbox(self.server, self._before)
 
     def schedules(self) -> RedisSchedules:
         """Return the store of schedules."""

@@ -11,6 +11,7 @@
     {celeriac}:x, :xm, :xs  zset, hash, counter: the buried, in their order
     {celeriac}:w:<q>        list   tokens that wake sleepers
     {celeriac}:t            hash   last upkeep
+    {celeriac}:oh, :oz, :oe, :os   hash, zsets, counter: standing orders, their order, their ends
     {celeriac}:queues       set    every queue there ever was
     {celeriac}:dq           set    queues with delayed messages
     {celeriac}:g:<id>, :p:<id>     hashes: a group and its filled slots

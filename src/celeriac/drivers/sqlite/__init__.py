@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from celeriac.drivers.sqlite.broker import SQLiteBroker
 from celeriac.drivers.sqlite.bus import SQLiteBus
 from celeriac.drivers.sqlite.db import Database
+from celeriac.drivers.sqlite.orders import SQLiteOrders
 from celeriac.drivers.sqlite.results import SQLiteResults
 from celeriac.drivers.sqlite.schedules import SQLiteSchedules
 from celeriac.kernel.errors import ImproperlyConfigured
@@ -43,6 +44,7 @@ class SQLiteFamily:
         self._broker = SQLiteBroker(self._db, name)
         self._results = SQLiteResults(self._db, name, self._broker.caps)
         self._bus = SQLiteBus(self._db)
+        self._orders = SQLiteOrders(self._db)
         self._schedules = SQLiteSchedules(self._db, self._broker.ring)
 
     def broker(self) -> SQLiteBroker:
@@ -56,6 +58,10 @@ class SQLiteFamily:
     def bus(self) -> SQLiteBus:
         """Return the bus."""
         return self._bus
+
+    def orders(self) -> SQLiteOrders:
+        """Return the standing orders."""
+        return self._orders
 
     def schedules(self) -> SQLiteSchedules:
         """Return the store of schedules."""

@@ -23,9 +23,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from celeriac.kernel.errors import SoftTimeLimitExceeded
 from celeriac.kernel.failure import traceback_text
 from celeriac.kernel.message import Record, Settlement
+from celeriac.pools.look import answer
 from celeriac.pools.processes.pipe import Ended, Report, Work, decode_work, encode
 from celeriac.pools.processes.slot import Slot
 from celeriac.ports.pool import MakeRun
@@ -34,6 +37,8 @@ logger = logging.getLogger("celeriac.pool")
 
 TICK = 0.004
 """Seconds between two looks of the courier, while there is something to carry."""
+LOOK = signal.SIGRTMIN + 5
+"""Says that the parent asks something.  Blocked, and waited for by a thread: it interrupts nothing."""
 MOST_TOLD = 10_000
 """Events that may wait for the courier."""
 FRESH = 0.001
@@ -88,6 +93,7 @@ class _Child:
         self._told: deque[bytes] = deque(maxlen=MOST_TOLD)
         self._broken: list[tuple[int, str]] = []
         self._back: list[int] = []
+        self._running: dict[int, str] = {}
         self.ends: Callable[[int], None] | None = None
         """Told of the end of this process, with its exit status."""
 
@@ -97,6 +103,8 @@ class _Child:
         run = make_run(frame)
         self.ends = getattr(run, "process_ends", None)
         self.send(Report(ready=True))
+        threading.Thread(target=self._onlooker, name="celeriac-onlooker", daemon=True).start()
+        me = threading.get_ident()
         threading.Thread(target=self._courier, name="celeriac-courier", daemon=True).start()
         done = 0
         while True:
@@ -116,6 +124,7 @@ class _Child:
                 self._back.append(work.seq)
                 self._tell_back()
                 continue
+            self._running[me] = work.id
             settled: list[Settlement] = []
             try:
                 try:
@@ -133,6 +142,7 @@ class _Child:
                     self._broken.append((work.seq, f"{type(error).__name__}: {error!s:.500}"))
             frame.limits(None, None)
             self.slot.end()
+            self._running.clear()
             if not self._ended:
                 self._first_ended = time.monotonic()
             if settled:
@@ -228,6 +238,19 @@ class _Child:
         if back:
             self.send(Report(back=back))
 
+    def _onlooker(self) -> None:
+        """Answer what the parent asks about this process, whatever the task does meanwhile."""
+        while True:
+            signal.sigwait({LOOK})
+            token, ask = 0, {}
+            try:
+                token, ask = msgspec.json.decode(self.slot.asked())
+                found = msgspec.json.encode(answer(ask, dict(self._running)))
+            except Exception as error:  # a broken look must not end the looking
+                logger.exception("looking at the process failed")
+                found = msgspec.json.encode({"pid": os.getpid(), "error": repr(error)})
+            self.send(Report(answers=[(token, found)]))
+
     def _courier(self) -> None:
         while True:
             self._carry.wait()
@@ -270,6 +293,7 @@ def main(
 ) -> int:
     """Be a child; return the exit status."""
     multiprocessing.current_process().name = f"ForkPoolWorker-{slot.index + 1}"
+    signal.pthread_sigmask(signal.SIG_BLOCK, {LOOK})
     child = _Child(sock, slot, max_tasks, max_memory)
     status = 0
     try:

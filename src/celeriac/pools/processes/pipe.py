@@ -106,6 +106,8 @@ class Report(msgspec.Struct, array_like=True):
     """Why it could not begin."""
     told: list[bytes] = []
     """Events."""
+    answers: list[tuple[int, bytes]] = []
+    """Tokens of questions, and JSON."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -18,17 +18,20 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from celeriac.kernel.errors import Terminated, TimeLimitExceeded, WorkerLostError
 from celeriac.kernel.message import Delivery
 from celeriac.pools.processes.child import main as be_child
-from celeriac.pools.processes.pipe import Frames, Report, Work, decode_report, encode
+from celeriac.pools.processes.member import Member, cause
+from celeriac.pools.processes.pipe import Report, Work, decode_report, encode
+from celeriac.pools.processes.questions import Questions
 from celeriac.pools.processes.slot import Slots
 from celeriac.pools.processes.zygote import Zygote
-from celeriac.ports.pool import MakeRun, PoolTraits, Sink
+from celeriac.ports.pool import MakeRun, PoolTraits, Running, Sink
 
 logger = logging.getLogger("celeriac.pool")
 
@@ -46,27 +49,6 @@ MOST_CHILDREN = 1024
 """Slots in shared memory; it must be made before the first child."""
 GIVE_UP_AFTER = 3
 """Children in a row that could not begin after which the pool has failed."""
-
-
-class _Child:
-    def __init__(self, number: int, sock: socket.socket) -> None:
-        self.number, self.sock = number, sock
-        self.pid = 0
-        self.frames = Frames()
-        self.out = bytearray()
-        self.outstanding: dict[int, Delivery] = {}
-        self.ready = False
-        self.retiring = False
-        self.failed = False
-        """It has said why it could not begin."""
-        self.last = 0
-        """The newest of `outstanding`."""
-        self.voided, self.voided_at = 0, 0.0
-        """Up to where what is not begun is being taken back, and since when; 0 for not."""
-        self.cancelled: set[int] = set()
-        """What is to leave the pool should it come back."""
-        self.ending: Exception | None = None
-        """Why the parent is ending it."""
 
 
 class ProcessPool:
@@ -90,7 +72,7 @@ class ProcessPool:
         self._max_tasks, self._max_memory = max_tasks_per_child, max_memory_per_child
         self._lock = threading.Condition()
         self._waiting: deque[Delivery] = deque()
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Member] = {}
         self._seq = 0
         self._mean = 1.0
         self._stopping = False
@@ -102,6 +84,7 @@ class ProcessPool:
         self._cancel: deque[str] = deque()
         self._thread: threading.Thread | None = None
         self._abandoned: list[Delivery] = []
+        self._questions = Questions()
 
     # -- the port -------------------------------------------------------------------------------
 
@@ -177,7 +160,7 @@ class ProcessPool:
             child.cancelled.discard(seq)
             return hard or seq not in child.outstanding
 
-    def _holder(self, task_id: str) -> tuple[_Child | None, int]:
+    def _holder(self, task_id: str) -> tuple[Member | None, int]:
         for child in self._children.values():
             for seq, delivery in child.outstanding.items():
                 if delivery.envelope.id == task_id:
@@ -194,6 +177,44 @@ class ProcessPool:
         """Return the children's process ids."""
         with self._lock:
             return [child.pid for child in self._children.values() if child.pid]
+
+    def running(self) -> list[Running]:
+        """Return what runs now."""
+        now, wall = time.monotonic(), time.time()
+        found = []
+        with self._lock:
+            for child in self._children.values():
+                seq, _, started, _ = self._slots[child.number].read()
+                delivery = child.outstanding.get(seq)
+                if delivery is not None:
+                    begun = wall - (now - started)
+                    found.append(Running(delivery.envelope.id, child.pid, begun))
+        return found
+
+    def tell(self, task_id: str, signum: int) -> bool:
+        """Send a signal to the process of a task that runs."""
+        with self._lock:
+            child, seq = self._holder(task_id)
+            if child is None or not child.pid or self._slots[child.number].read()[0] != seq:
+                return False
+            os.kill(child.pid, signum)  # a process until the I/O thread has buried it
+            return True
+
+    def look(self, ask: Mapping[str, Any], *, wait: float) -> list[Mapping[str, Any]]:
+        """Have the children answer, or only the one that runs `task_id`."""
+        wanted = ask.get("task_id")
+        only = {one.pid for one in self.running() if wanted == one.task_id}
+        with self._lock:
+            able = [child for child in self._children.values() if child.ready and child.pid]
+            asked = [(c.pid, self._slots[c.number]) for c in able if not wanted or c.pid in only]
+        return self._questions.ask(asked, ask, wait)
+
+    def restart(self) -> None:
+        """Replace every child, each when it has ended what it runs."""
+        with self._lock:
+            for child in self._children.values():
+                child.outdated = True
+        self._wake()
 
     def stop(self, *, deadline: float) -> Sequence[Delivery]:
         """Finish what runs until the deadline; return the rest."""
@@ -241,7 +262,7 @@ class ProcessPool:
         finally:
             self._close()
 
-    def _talk_safely(self, child: _Child) -> None:
+    def _talk_safely(self, child: Member) -> None:
         try:
             self._talk(child)
         except msgspec.MsgspecError as error:
@@ -249,7 +270,7 @@ class ProcessPool:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
 
-    def _recall(self, child: _Child) -> None:
+    def _recall(self, child: Member) -> None:
         """Begin to take back what a child has not begun."""
         _, last, _, _ = self._slots[child.number].read()
         if not child.voided and child.last > last:
@@ -268,11 +289,11 @@ class ProcessPool:
             elif len(child.outstanding) > 1 and not child.voided and self._stuck(child, LONG):
                 self._recall(child)
 
-    def _stuck(self, child: _Child, after: float) -> bool:
+    def _stuck(self, child: Member, after: float) -> bool:
         running, _, started, _ = self._slots[child.number].read()
         return bool(running) and time.monotonic() - started > after
 
-    def _returned(self, child: _Child, seqs: Sequence[int]) -> None:
+    def _returned(self, child: Member, seqs: Sequence[int]) -> None:
         """Put what a child did not begin first in the line, or out of the pool if cancelled."""
         dropped: list[Delivery] = []
         back: list[Delivery] = []
@@ -321,6 +342,12 @@ class ProcessPool:
                 child.retiring = True
                 with contextlib.suppress(OSError):
                     child.sock.shutdown(socket.SHUT_WR)
+        for child in serving:
+            if child.outdated and not child.outstanding:
+                child.retiring = True
+                with contextlib.suppress(OSError):
+                    child.sock.shutdown(socket.SHUT_WR)
+        serving = [child for child in serving if not child.retiring]
         number = 0
         for _ in range(self._size - len(serving)):
             while number in self._children:
@@ -330,7 +357,7 @@ class ProcessPool:
                 sock = self._zygote.spawn(number)
             except OSError:
                 return  # its end is heard of next
-            child = _Child(number, sock)
+            child = Member(number, sock)
             with self._lock:
                 self._children[number] = child
             self._selector.register(sock, selectors.EVENT_READ, child)
@@ -339,7 +366,11 @@ class ProcessPool:
         if not self._waiting:
             return
         depth = max(1, min(DEEPEST, int(AHEAD / max(self._mean, 1e-6))))
-        able = [c for c in self._children.values() if c.ready and not c.retiring and not c.ending]
+        able = [
+            c
+            for c in self._children.values()
+            if c.ready and not (c.retiring or c.ending or c.outdated)
+        ]
         for child in sorted(able, key=lambda c: len(c.outstanding)):
             if len(child.outstanding) > depth // 2 or (depth == 1 and child.outstanding):
                 continue
@@ -362,7 +393,7 @@ class ProcessPool:
             child.out += encode(works)
             self._write(child)
 
-    def _write(self, child: _Child) -> None:
+    def _write(self, child: Member) -> None:
         try:
             while child.out:
                 sent = child.sock.send(memoryview(child.out)[: 1 << 20])
@@ -376,7 +407,7 @@ class ProcessPool:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.modify(child.sock, events, child)
 
-    def _talk(self, child: _Child) -> None:
+    def _talk(self, child: Member) -> None:
         if self._children.get(child.number) is not child:
             return
         if child.out:
@@ -386,7 +417,7 @@ class ProcessPool:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(child.sock)
 
-    def _hear(self, child: _Child) -> bool:
+    def _hear(self, child: Member) -> bool:
         """Read all that a child has said; False at the end of its pipe."""
         while True:
             try:
@@ -400,9 +431,12 @@ class ProcessPool:
             for frame in child.frames.feed(data):
                 self._heed(child, decode_report(frame))
 
-    def _heed(self, child: _Child, report: Report) -> None:
+    def _heed(self, child: Member, report: Report) -> None:
         if report.ready:
             child.ready, self._failures = True, 0
+            self._questions.greet(child.pid, self._slots[child.number])
+        if report.answers:
+            self._questions.hear(report.answers)
         if report.noted:
             self._sink.noted(report.noted)
         if report.told:
@@ -469,7 +503,7 @@ class ProcessPool:
                 }
                 self._cancel = deque(task_id for task_id in self._cancel if task_id in held)
 
-    def _end(self, child: _Child, seq: int, error: Exception) -> None:
+    def _end(self, child: Member, seq: int, error: Exception) -> None:
         """Kill a child that runs `seq`, and not one that has gone on to the next meanwhile."""
         if not child.pid:
             return
@@ -494,7 +528,7 @@ class ProcessPool:
             elif child.pid == pid:
                 self._bury(child, status)
 
-    def _bury(self, child: _Child, status: int) -> None:
+    def _bury(self, child: Member, status: int) -> None:
         """Deal with what a dead child had: what it ran is lost, what it had not begun is not."""
         self._hear(child)
         with contextlib.suppress(KeyError, ValueError):
@@ -505,13 +539,13 @@ class ProcessPool:
             child.cancelled.clear()
             self._lock.notify_all()
         running, last, _, _ = self._slots[child.number].read()
-        error = child.ending or WorkerLostError(f"its process {child.pid} ended: {_cause(status)}")
+        error = child.ending or WorkerLostError(f"its process {child.pid} ended: {cause(status)}")
         fresh = []
         for seq, delivery in child.outstanding.items():
             if seq == running:
                 self._sink.lost(delivery, error)
             elif seq <= last:
-                text = f"its process {child.pid} ended before its outcome arrived: {_cause(status)}"
+                text = f"its process {child.pid} ended before its outcome arrived: {cause(status)}"
                 self._sink.lost(delivery, WorkerLostError(text))
             else:
                 fresh.append(delivery)
@@ -523,7 +557,7 @@ class ProcessPool:
         if not child.ready and not child.failed:
             self._failures += 1
             if self._failures >= GIVE_UP_AFTER and self.failure is None:
-                self.failure = f"children end before they begin: {_cause(status)}"
+                self.failure = f"children end before they begin: {cause(status)}"
                 logger.critical("%s", self.failure)
 
     def _replace_zygote(self) -> None:
@@ -563,13 +597,3 @@ class ProcessPool:
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
-
-
-def _cause(status: int) -> str:
-    """Return how a process ended, in words."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        name = signal.Signals(number).name
-        hint = ", perhaps out of memory" if number == signal.SIGKILL else ""
-        return f"signal {number} ({name}){hint}"
-    return f"exit status {os.waitstatus_to_exitcode(status)}"

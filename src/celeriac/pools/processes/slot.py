@@ -12,6 +12,8 @@ import time
 
 # Native: each word is copied whole, so that the parent never reads half of one.
 _LAYOUT = struct.Struct("@QQdd")
+_ASK = 512
+"""Bytes of a question; the kernel gives memory only to the pages that are written."""
 _SIZE = 64
 """Bytes of a slot: a cache line, so that children do not slow each other."""
 
@@ -19,7 +21,8 @@ _SIZE = 64
 class Slot:
     """One child's place: running seq (0 idle), last seq begun, start, hard deadline (monotonic)."""
 
-    def __init__(self, memory: mmap.mmap, index: int) -> None:
+    def __init__(self, memory: mmap.mmap, index: int, asks: mmap.mmap) -> None:
+        self._asks = asks
         self._memory, self._at = memory, index * _SIZE
         self.index = index
         self._last = 0
@@ -56,6 +59,21 @@ class Slot:
         """Return, in the child, whether what it has just begun was taken back."""
         return bool(seq <= struct.unpack_from("@Q", self._memory, self._at + 32)[0])
 
+    def ask(self, question: bytes) -> None:
+        """Leave, in the parent, a question for the child.
+
+        :raises ValueError: it is too long.
+        """
+        if len(question) > _ASK - 2:
+            raise ValueError(f"a question of {len(question)} bytes")
+        at = self.index * _ASK
+        self._asks[at : at + 2 + len(question)] = len(question).to_bytes(2, "big") + question
+
+    def asked(self) -> bytes:
+        """Return, in the child, the last question."""
+        at = self.index * _ASK
+        return self._asks[at + 2 : at + 2 + int.from_bytes(self._asks[at : at + 2], "big")]
+
     def read(self) -> tuple[int, int, float, float]:
         """Return (running, last begun, started, deadline)."""
         return _LAYOUT.unpack_from(self._memory, self._at)
@@ -66,6 +84,7 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._memory = mmap.mmap(-1, max(1, count) * _SIZE)
+        self._asks = mmap.mmap(-1, max(1, count) * _ASK)
 
     def __getitem__(self, index: int) -> Slot:
-        return Slot(self._memory, index)
+        return Slot(self._memory, index, self._asks)

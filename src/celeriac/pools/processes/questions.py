@@ -1,0 +1,69 @@
+"""What the parent of a process pool asks its children about themselves, and what they answer.
+
+Owns: Questions.  Thread rule: any thread.  May import: pools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from celeriac.pools.processes.child import LOOK
+from celeriac.pools.processes.slot import Slot
+
+
+class Questions:
+    """Questions that are open."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._token = 0
+        self._answers: dict[int, bytes | None] = {}
+        self._levels: dict[str, Mapping[str, Any]] = {}
+        """Log levels that were changed: for children that come later."""
+
+    def ask(
+        self, children: Iterable[tuple[int, Slot]], ask: Mapping[str, Any], wait: float
+    ) -> list[Mapping[str, Any]]:
+        """Return the answers of children, given as process id and slot.
+
+        :param wait: seconds; who has not answered by then is told of as an error.
+        """
+        if ask.get("do") == "log_level":
+            self._levels[str(ask.get("logger"))] = ask
+        with self._changed:
+            asked = {self._put(pid, slot, ask): pid for pid, slot in children}
+            self._changed.wait_for(lambda: all(self._answers.get(one) for one in asked), wait)
+            found: list[Mapping[str, Any]] = []
+            for token, pid in asked.items():
+                said = self._answers.pop(token, None)
+                silent = {"pid": pid, "error": f"no answer within {wait:g} s"}
+                found.append(msgspec.json.decode(said) if said else silent)
+        return found
+
+    def _put(self, pid: int, slot: Slot, ask: Mapping[str, Any]) -> int:
+        self._token += 1
+        self._answers[self._token] = None
+        slot.ask(msgspec.json.encode((self._token, ask)))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, LOOK)
+        return self._token
+
+    def hear(self, answers: Iterable[tuple[int, bytes]]) -> None:
+        """Take answers; those that nobody waits for are dropped."""
+        with self._changed:
+            for token, said in answers:
+                if token in self._answers:
+                    self._answers[token] = said
+            self._changed.notify_all()
+
+    def greet(self, pid: int, slot: Slot) -> None:
+        """Tell a new child what was changed since the zygote was made."""
+        with self._changed:
+            for ask in self._levels.values() if pid else ():
+                self._answers.pop(self._put(pid, slot, ask))

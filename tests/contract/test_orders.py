@@ -1,0 +1,39 @@
+"""Standing orders of every driver against their contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.redis_server import redis_server
+
+from celeriac.drivers.memory import MemoryFamily
+from celeriac.drivers.sqlite import SQLiteFamily
+from celeriac.ports.orders import Orders
+from celeriac.ports.registry import open_family
+from celeriac.testing.contract.orders import OrdersContract
+
+
+class TestMemory(OrdersContract):
+    @pytest.fixture
+    def orders(self) -> Orders:
+        return MemoryFamily("memory://orders", {"private": True}).orders()
+
+
+class TestSQLite(OrdersContract):
+    @pytest.fixture
+    def orders(self, tmp_path: Path) -> Iterator[Orders]:
+        family = SQLiteFamily(f"sqlite:////{tmp_path}/o.db", {})
+        yield family.orders()
+        family.close()
+
+
+@pytest.mark.service
+class TestRedis(OrdersContract):
+    @pytest.fixture
+    def orders(self, tmp_path: Path) -> Iterator[Orders]:
+        with redis_server(tmp_path) as port:
+            family = open_family(f"redis://127.0.0.1:{port}/1")
+            yield family.orders()
+            family.close()
