@@ -12,16 +12,16 @@ import sysconfig
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from celeriac import AsyncResult
+from celeriac import AsyncResult, chord
 from celeriac.cli.demo.house import CHILDREN, House
 from celeriac.cli.demo.screen import Row, Screen
 from celeriac.cli.session import Command, Session, pass_session, say
+from celeriac.exceptions import ChordError, TimeoutError
 
 DEADLINE = 90.0
 """Seconds after which the demo gives up; it takes about fifteen."""
@@ -51,63 +51,43 @@ def library() -> list[Path]:
     return sorted(path for path in found if path.is_file() and os.access(path, os.R_OK))
 
 
-@dataclass
-class Sum:
-    """What comes of adding up the measures of files."""
-
-    files: int = 0
-    lines: int = 0
-    words: int = 0
-    modules: Counter[str] = field(default_factory=Counter)
-    hashes: dict[str, str] = field(default_factory=dict)
-
-    def add(self, path: str, measured: dict[str, Any]) -> None:
-        """Add one file."""
-        self.files += 1
-        self.lines += measured["lines"]
-        self.words += measured["words"]
-        self.modules.update(measured["modules"])
-        self.hashes[path] = measured["sha256"]
-
-
 class Work:
-    """The fan-out: one task per file, and the sum of what they return."""
+    """A chord: one task per file, and one that adds up what they return."""
 
     def __init__(self, paths: list[str], screen: Screen) -> None:
         self.paths = paths
         self.screen = screen
-        self.sum = Sum()
-        self.failed: list[str] = []
+        self.ended = 0
+        self.failed = 0
         self._changed = threading.Condition()
 
-    def send(self, app: Any, read: Any) -> float:
-        """Send a task per file; return how long that took."""
+    def send(self, read: Any, add_up: Any) -> float:
+        """Send a task per file and what follows them; return how long that took."""
         began = time.perf_counter()
-        with app.batch():
-            results = [read.delay(path) for path in self.paths]
+        self.result = chord([read.s(path) for path in self.paths])(add_up.s())
         sent = time.perf_counter() - began
-        for path, result in zip(self.paths, results, strict=True):
-            # A default: the loop's variable would be the last path by the time of the call.
-            result.then(
-                lambda ended, path=path: self._ended(path, ended.result),
-                on_error=lambda _, path=path: self._ended(path, None),
-            )
+        for result in self.result.parent.results:
+            result.then(lambda _: self._one(good=True), on_error=lambda _: self._one(good=False))
         return sent
 
-    def _ended(self, path: str, measured: dict[str, Any] | None) -> None:
-        """Take one result, in the thread that watches for them."""
+    def _one(self, *, good: bool) -> None:
+        """Count one end, in the thread that watches for them."""
         with self._changed:
-            if measured is None:
-                self.failed.append(path)
-            else:
-                self.sum.add(path, measured)
+            self.ended += 1
+            self.failed += not good
             self.screen.advance()
             self._changed.notify_all()
 
-    @property
-    def ended(self) -> int:
-        """How many tasks have ended."""
-        return self.sum.files + len(self.failed)
+    def total(self, until: float) -> dict[str, Any]:
+        """Return what the body of the chord made of it all.
+
+        :raises DemoFailed: it has not by `until`, or a task failed.
+        """
+        try:
+            total: dict[str, Any] = self.result.get(timeout=max(0.1, until - time.monotonic()))
+        except (ChordError, TimeoutError) as error:
+            raise DemoFailed(f"the files could not be added up: {error!r}") from error
+        return total
 
     def wait(self, count: int, until: float, house: House) -> None:
         """Wait until `count` tasks have ended.
@@ -174,17 +154,19 @@ def _show(screen: Screen, house: House) -> list[Row]:
         rows = [_row_start(ready)]
         began = time.perf_counter()
         with screen.progress("reading the standard library", len(files)):
-            sent = work.send(app, tasks.read)
+            sent = work.send(tasks.read, tasks.add_up)
             screen.say(f"{len(files)} tasks sent in {sent:.2f} s")
             side.send()
             work.wait(int(len(files) * KILL_AT), until, house)
             side.kill(screen, house, until)
             work.wait(len(files), until, house)
+            total = work.total(until)
         seconds = time.perf_counter() - began
         rows += side.rows(until)
         with screen.progress("the same in a plain loop  ", len(files)):
-            plain, alone = _plain_loop(work.paths, tasks.measure, screen)
-        return [rows[0], *_row_work(work, seconds), *rows[1:], _row_check(work, plain, alone)]
+            plain, alone = _plain_loop(work.paths, tasks, screen)
+        check = _row_check(work, total, plain, alone)
+        return [rows[0], *_row_work(work, total, seconds), *rows[1:], check]
     finally:
         app.close()
 
@@ -198,12 +180,13 @@ def _start(screen: Screen, house: House, tasks: Any) -> float:
     return time.perf_counter() - began
 
 
-def _plain_loop(paths: list[str], measure: Any, screen: Screen) -> tuple[Sum, float]:
-    total = Sum()
+def _plain_loop(paths: list[str], tasks: Any, screen: Screen) -> tuple[dict[str, Any], float]:
+    measured = []
     began = time.perf_counter()
     for path in paths:
-        total.add(path, measure(path))
+        measured.append(tasks.measure(path))
         screen.advance()
+    total: dict[str, Any] = tasks.add_up(measured)
     return total, time.perf_counter() - began
 
 
@@ -294,31 +277,31 @@ def _row_start(ready: float) -> Row:
     return Row("start", f"the first task had run {ready:.2f} s after the command", True)
 
 
-def _row_work(work: Work, seconds: float) -> list[Row]:
-    total = work.sum
-    top = ", ".join(name for name, _ in total.modules.most_common(3))
+def _row_work(work: Work, total: dict[str, Any], seconds: float) -> list[Row]:
+    files = total["files"]
+    top = ", ".join(name for name, _ in Counter(total["modules"]).most_common(3))
     return [
         Row(
             "work",
-            f"{total.files} files in {seconds:.1f} s: {total.files / seconds:.0f} files/s"
+            f"{files} files in {seconds:.1f} s: {files / seconds:.0f} files/s"
             f" on {CHILDREN} processes",
             not work.failed,
         ),
         Row(
-            "sum",
-            f"{total.lines:,} lines, {total.words:,} words, {len(total.modules)} modules imported"
-            f" ({top} most)",
-            total.files > 0,
+            "sum, by a chord",
+            f"{total['lines']:,} lines, {total['words']:,} words, {len(total['modules'])} modules"
+            f" imported ({top} most)",
+            files > 0,
         ),
     ]
 
 
-def _row_check(work: Work, plain: Sum, seconds: float) -> Row:
-    same = work.sum == plain
-    missing = len(plain.hashes.keys() - work.sum.hashes.keys())
+def _row_check(work: Work, total: dict[str, Any], plain: dict[str, Any], seconds: float) -> Row:
+    same = total == plain
+    missing = len(plain["hashes"].keys() - total["hashes"].keys())
     outcome = (
         f"a plain loop over the same files found the same ({seconds:.1f} s)"
         if same
         else f"a plain loop found something else; {missing} files are missing"
     )
-    return Row("nothing lost", outcome, same and len(work.sum.hashes) == len(work.paths))
+    return Row("nothing lost", outcome, same and len(total["hashes"]) == len(work.paths))

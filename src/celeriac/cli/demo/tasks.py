@@ -1,4 +1,4 @@
-"""The program that the demo runs: an app and six tasks, as a user would write them.
+"""The program that the demo runs: an app and seven tasks, as a user would write them.
 
 Owns: app and its tasks.  May import: celeriac's public names only.
 """
@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def measure(path: str) -> dict[str, Any]:
     """Return what is in a Python file: lines, words, imported modules, hash."""
     content = Path(path).read_bytes()
     return {
+        "path": path,
         "lines": content.count(b"\n"),
         "words": len(content.split()),
         "modules": sorted(_imports(content)),
@@ -65,6 +67,21 @@ def hello() -> int:
 def read(path: str) -> dict[str, Any]:
     """Measure one file: the work that is spread over the processes."""
     return measure(path)
+
+
+@app.task
+def add_up(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add up what the others returned: the body of the chord, begun when the last of them ends."""
+    modules: Counter[str] = Counter()
+    for one in measured:
+        modules.update(one["modules"])
+    return {
+        "files": len(measured),
+        "lines": sum(one["lines"] for one in measured),
+        "words": sum(one["words"] for one in measured),
+        "modules": modules,
+        "hashes": {one["path"]: one["sha256"] for one in measured},
+    }
 
 
 @app.task(
