@@ -588,6 +588,8 @@ class Celeriac:
             return self.broker_url
         if url in ("disabled", "disabled://"):
             return None
+        if url is not None and scheme_of(url) == "rpc":
+            return self.broker_url  # results come back the way that tasks go
         return None if url is None else with_redis_parts(self.conf, url)
 
     @property

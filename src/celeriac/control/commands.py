@@ -65,7 +65,7 @@ def registered(worker: Controlled) -> list[str]:
 def active_queues(worker: Controlled) -> list[dict[str, str]]:
     """Return the queues that are consumed."""
     return [
-        {"name": q.name, "exchange": q.exchange, "routing_key": q.routing_key}
+        {"name": q.name, "exchange": q.exchange.name, "routing_key": q.routing_key}
         for q in worker.queues
     ]
 

@@ -4,7 +4,7 @@
 `(name, args, kwargs, options, task=None, **kw)`, a router object with `route_for_task`, or a list
 of these; the first answer wins, and what the call says beats it.
 
-Owns: Queue, Router.  May import: kernel.
+Owns: declared_queues, Router.  May import: kernel.
 """
 
 from __future__ import annotations
@@ -12,47 +12,15 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from celeriac.kernel.entities import Queue
 from celeriac.kernel.errors import ImproperlyConfigured, QueueNotFound
+
+__all__ = ["Queue", "Router", "declared_queues"]
 
 Route = Mapping[str, Any]
 RouteFunction = Callable[..., "Route | str | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue as the settings declare it."""
-
-    name: str
-    exchange: str
-    routing_key: str
-
-    @classmethod
-    def of(cls, value: Any, name: str | None = None) -> Queue:
-        """Return the queue that a setting's value stands for.
-
-        :param value: a name, a mapping of options, or an object with kombu's attributes.
-        :param name: the key it stood under, for a mapping of options.
-        :raises ImproperlyConfigured: it is none of these.
-        """
-        if isinstance(value, Queue):
-            return value
-        if isinstance(value, str):
-            return cls(value, value, value)
-        if isinstance(value, Mapping):
-            own = name or value.get("name")
-            if own:
-                exchange, key = value.get("exchange") or own, value.get("routing_key") or own
-                return cls(str(own), str(getattr(exchange, "name", exchange)), str(key))
-        own = getattr(value, "name", None)
-        if isinstance(own, str) and own:
-            exchange = getattr(getattr(value, "exchange", None), "name", "") or own
-            return cls(own, exchange, getattr(value, "routing_key", "") or own)
-        raise ImproperlyConfigured(
-            f"task_queues has {value!r:.100}: a name, a mapping with a name, or a Queue is needed"
-        )
 
 
 def declared_queues(task_queues: Any, default: str) -> dict[str, Queue]:

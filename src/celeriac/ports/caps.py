@@ -37,6 +37,12 @@ class Capabilities:
     """`claim` wakes by itself when work arrives."""
     max_body: int | None
     """Bytes; None means no limit of the driver's own."""
+    counts: Literal["all", "ready"] = "all"
+    """Whether `count` knows of everything, or only of what is ready and what this process holds."""
+    keeps_place: bool = True
+    """What is given back comes first again."""
+    counts_groups: bool = True
+    """The store counts the parts of chords."""
 
 
 _HINTS = {
