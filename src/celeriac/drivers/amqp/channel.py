@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celeriac.drivers.amqp.frames import write_publishes
 from celeriac.drivers.amqp.table import Properties
 from celeriac.kernel.errors import BrokerFull, BrokerRejected, BrokerUnavailable, PublishUncertain
 
@@ -92,12 +93,11 @@ class Outbox:
             if ticket.dead:
                 self._waiting.popleft()
                 continue
-            for one in messages[first:until]:
+            batch = messages[first:until]
+            for one in batch:
                 self._sequence += 1
                 flying[self._sequence] = ticket, one
-                channel.basic_publish(
-                    one.exchange, one.key, one.body, one.properties, one.mandatory
-                )
+            write_publishes(channel, batch)
             ticket.next = until
             if until == len(messages):
                 self._waiting.popleft()

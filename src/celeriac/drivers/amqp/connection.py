@@ -60,6 +60,7 @@ class Link:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ready = False
+        self._served = False
         self._rounds = 0
         self._error: CeleryError | None = None
         self._calls: deque[Call] = deque()
@@ -172,8 +173,6 @@ class Link:
             pause = 0.0
             if not self._keep:
                 self._wanted.clear()
-            if self.closing:
-                return
             # It was lost right after it came up, perhaps by what is declared: not in a circle.
             self._sleep(FIRST_PAUSE * random.uniform(0.5, 1.5))
 
@@ -222,22 +221,28 @@ class Link:
     def ready(self) -> None:
         """Say, in the thread, that what `began` prepares is there."""
         with self._state:
-            self._ready = True
+            self._ready = self._served = True
             self._error = None
             self._state.notify_all()
 
     def refuse(self, error: CeleryError) -> None:
         """Say, in the thread, that the server refused what `began` prepares."""
         with self._state:
-            self._error = error
+            self._error = self._mild(error)
             self._rounds += 1
             self._state.notify_all()
 
     def _failed(self, address: Address, error: BaseException) -> None:
         with self._state:
-            self._error = rejection(address, error)
+            self._error = self._mild(rejection(address, error))
         if self._loop is not None:
             self._loop.stop()
+
+    def _mild(self, error: CeleryError) -> CeleryError:
+        """Return what to raise: who was let in once tries again, whatever the reason is now."""
+        if self._served and not isinstance(error, BrokerUnavailable):
+            return BrokerUnavailable(str(error))
+        return error
 
     def _lost(self, error: BaseException) -> None:
         with self._state:
@@ -306,16 +311,17 @@ def parameters(address: Address, name: str) -> pika.ConnectionParameters:
 
 def rejection(address: Address, error: BaseException) -> CeleryError:
     """Return the error, in words, of a connection that could not be opened."""
-    causes = [error, *getattr(error, "args", ())]
-    for cause in causes:
-        if isinstance(cause, faults.ProbableAuthenticationError | faults.AuthenticationError):
-            return BrokerRejected(
-                f"{address.shown}: the user or the password is wrong (rabbitmqctl list_users)"
-            )
-        if isinstance(cause, faults.ProbableAccessDeniedError):
-            return BrokerRejected(_vhost(address, cause))
-        if isinstance(cause, faults.ConnectionClosedByBroker):
-            return BrokerRejected(_vhost(address, cause))
+    said = repr(error)
+    # Without the server's own words it was no refusal: servers that go down break off at any point.
+    if "ACCESS_REFUSED" in said:
+        return BrokerRejected(
+            f"{address.shown}: the user or the password is wrong (rabbitmqctl list_users)"
+        )
+    if "NOT_ALLOWED" in said:
+        return BrokerRejected(
+            f"{address.shown}: {address.username} has no access to the vhost {address.vhost!r}, or "
+            "there is none of that name (rabbitmqctl add_vhost, set_permissions)"
+        )
     text = "; ".join(str(cause) or type(cause).__name__ for cause in _deepest(error))
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return BrokerRejected(
@@ -323,13 +329,6 @@ def rejection(address: Address, error: BaseException) -> CeleryError:
             "name its authority in broker_use_ssl = {'ca_certs': ...}"
         )
     return BrokerUnavailable(f"{address.shown} cannot be reached: {text}")
-
-
-def _vhost(address: Address, cause: BaseException) -> str:
-    return (
-        f"{address.shown}: {address.username} has no access to the vhost {address.vhost!r}, or there "
-        f"is none of that name (rabbitmqctl add_vhost, set_permissions): {cause}"
-    )
 
 
 def _deepest(error: BaseException) -> list[BaseException]:

@@ -27,6 +27,7 @@ from celeriac.drivers.amqp import delay
 from celeriac.drivers.amqp.buffer import Buffer
 from celeriac.drivers.amqp.channel import Outgoing
 from celeriac.drivers.amqp.connection import Link
+from celeriac.drivers.amqp.frames import write_acks
 from celeriac.drivers.amqp.message import Incoming, decode
 from celeriac.drivers.amqp.server import refusal
 from celeriac.drivers.amqp.steps import Steps
@@ -414,9 +415,7 @@ class AMQPConsumer:
         channel = self._channel
         if channel is None or not channel.is_open:
             return
-        for one in messages:
-            if one.epoch == self._epoch:
-                channel.basic_ack(one.tag)
+        write_acks(channel, [one.tag for one in messages if one.epoch == self._epoch])
 
     def extend(self, held: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Return what is held no more; what is held lasts as long as the connection."""

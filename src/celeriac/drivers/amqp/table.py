@@ -73,11 +73,11 @@ class Properties(BasicProperties):  # type: ignore[misc]  # pika has no types
 
     def __init__(self, packed: bytes) -> None:
         # Without the parent's: its fields are what `packed` says.
-        self._packed = packed
+        self.packed = packed
 
     def encode(self) -> list[bytes]:
         """Return the bytes for pika's frame."""
-        return [self._packed]
+        return [self.packed]
 
     @classmethod
     def of(cls, headers: Mapping[str, Any], known: Mapping[str, Any]) -> Properties:

@@ -1,0 +1,1 @@
+"""Beside real Celery, in one fleet."""
