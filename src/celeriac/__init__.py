@@ -13,9 +13,12 @@ __all__ = [
     "AsyncResult",
     "Celeriac",
     "Celery",
+    "Exchange",
+    "Queue",
     "Signature",
     "Task",
     "__version__",
+    "binding",
     "current_app",
     "current_task",
     "shared_task",
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from celeriac.client.current import current_app, current_task
     from celeriac.client.result import AsyncResult
     from celeriac.client.task import Task
+    from celeriac.kernel.entities import Exchange, Queue, binding
     from celeriac.kernel.ids import uuid
     from celeriac.kernel.signature import Signature
 else:
@@ -39,6 +43,9 @@ else:
         "AsyncResult": "client.result",
         "Task": "client.task",
         "uuid": "kernel.ids",
+        "Queue": "kernel.entities",
+        "Exchange": "kernel.entities",
+        "binding": "kernel.entities",
         "Signature": "kernel.signature",
     }
 

@@ -50,7 +50,7 @@ from celeriac.kernel.errors import (
     TaskRevokedError,
 )
 from celeriac.kernel.message import Envelope, Record
-from celeriac.kernel.routing import Router, declared_queues
+from celeriac.kernel.routing import Router, declared_queues, refuse_exchanges
 from celeriac.kernel.signature import Signature
 from celeriac.kernel.states import REVOKED
 from celeriac.kernel.wire import Headers
@@ -620,6 +620,8 @@ class Celeriac:
         broker = self._broker
         if broker is None:
             broker = self.family(self.broker_url).broker()
+            if not broker.caps.exchanges:
+                refuse_exchanges(self.conf.task_queues, self.conf.task_default_queue)
             broker.open()
             self._broker = broker
         return broker

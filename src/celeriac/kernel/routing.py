@@ -4,7 +4,7 @@
 `(name, args, kwargs, options, task=None, **kw)`, a router object with `route_for_task`, or a list
 of these; the first answer wins, and what the call says beats it.
 
-Owns: declared_queues, Router.  May import: kernel.
+Owns: declared_queues, refuse_exchanges, Router.  May import: kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, cast
 from celeriac.kernel.entities import Queue
 from celeriac.kernel.errors import ImproperlyConfigured, QueueNotFound
 
-__all__ = ["Queue", "Router", "declared_queues"]
+__all__ = ["Queue", "Router", "declared_queues", "refuse_exchanges"]
 
 Route = Mapping[str, Any]
 RouteFunction = Callable[..., "Route | str | None"]
@@ -32,6 +32,20 @@ def declared_queues(task_queues: Any, default: str) -> dict[str, Queue]:
     else:
         found = [Queue.of(value) for value in task_queues]
     return {queue.name: queue for queue in found}
+
+
+def refuse_exchanges(task_queues: Any, default: str) -> None:
+    """Refuse, for a broker with direct routing only, queues that need more.
+
+    :raises ImproperlyConfigured: names the queue, and what in it needs AMQP.
+    """
+    for queue in declared_queues(task_queues, default).values():
+        needs = queue.needs_amqp()
+        if needs:
+            raise ImproperlyConfigured(
+                f"queue {queue.name!r} has {needs}, which only RabbitMQ can do: use an amqp:// "
+                "broker, or send to queues by their names"
+            )
 
 
 class Router:

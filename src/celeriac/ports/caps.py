@@ -41,6 +41,8 @@ class Capabilities:
     """Whether `count` knows of everything, or only of what is ready and what this process holds."""
     keeps_place: bool = True
     """What is given back comes first again."""
+    exchanges: bool = False
+    """Routes by topic, fanout and headers, and from one exchange into several queues."""
     counts_groups: bool = True
     """The store counts the parts of chords."""
 

@@ -25,7 +25,7 @@ from celeriac.drivers.amqp.message import AT, LOST, QUEUE, REASON, Incoming, dec
 from celeriac.drivers.amqp.server import Server
 from celeriac.drivers.amqp.steps import Refused, Step
 from celeriac.drivers.amqp.topology import NOT_FOUND, Topology, dead_queue, passive_step
-from celeriac.kernel.errors import CapabilityMissing, WireError
+from celeriac.kernel.errors import BrokerRejected, CapabilityMissing, WireError
 from celeriac.kernel.message import Buried, Envelope, QueueCount
 from celeriac.kernel.wire import unpack
 from celeriac.ports.caps import Capabilities
@@ -55,6 +55,7 @@ def capabilities(max_priority: int | None) -> Capabilities:
         counts="ready",
         keeps_place=False,
         counts_groups=False,
+        exchanges=True,
     )
 
 
@@ -120,6 +121,10 @@ class AMQPBroker:
                 exchange, key = delay.route(left, queue)
                 return Outgoing(exchange, key, properties, body, queue=queue)
         exchange, key = ("", queue) if back else self._way(envelope)
+        if len(key.encode()) > 255 or len(exchange.encode()) > 255:
+            raise BrokerRejected(f"task {envelope.id}: {key!r:.60} is longer than 255 bytes")
+        if exchange and self.topology.spec(queue) is None:
+            queue = ""  # its sender named an exchange: where that leads is no matter of ours
         return Outgoing(exchange, key, properties, body, queue=queue)
 
     def mark(self) -> str:
@@ -158,7 +163,7 @@ class AMQPBroker:
             return
         self._prepare(messages)
         ticket = self.server.send(messages)
-        missing = [one for one in messages if one.unroutable and ticket.error is None]
+        missing = [one for one in messages if one.unroutable and one.queue and not ticket.error]
         if missing:
             # Somebody deleted a queue since it was declared here.
             self.topology.forget({n for one in missing for n in (one.queue, f"delay {one.queue}")})
@@ -171,7 +176,10 @@ class AMQPBroker:
         verdict(ticket)
 
     def _prepare(self, messages: Sequence[Outgoing]) -> None:
-        self.topology.declare({one.queue: None for one in messages})
+        names = {one.queue: None for one in messages if one.queue}
+        for exchange in {one.exchange for one in messages if not one.queue}:
+            names.update(dict.fromkeys(self.topology.bound_to(exchange)))
+        self.topology.declare(names)
         late = {one.queue: None for one in messages if one.exchange.startswith("celery_delayed_")}
         if late:
             self.topology.declare_ladder(late)

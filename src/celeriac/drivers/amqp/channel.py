@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pika.exceptions import ChannelClosedByBroker
+
 from celeriac.drivers.amqp.frames import write_publishes
 from celeriac.drivers.amqp.table import Properties
 from celeriac.kernel.errors import BrokerFull, BrokerRejected, BrokerUnavailable, PublishUncertain
@@ -139,10 +141,17 @@ class Outbox:
         self.channel = None
         flying, self._flying = self._flying, {}
         waiting, self._waiting = self._waiting, deque()
+        refused = isinstance(error, ChannelClosedByBroker)
+        for ticket, one in flying.values():
+            if refused and one.exchange and f"'{one.exchange}'" in str(error):
+                ticket.error = BrokerRejected(
+                    f"exchange {one.exchange!r} takes no messages: {error}"
+                )
+            elif ticket.error is None:
+                ticket.error = PublishUncertain(
+                    f"the connection was lost before the broker had confirmed: {error}"
+                )
         for ticket in {id(t): t for t, _ in flying.values()}.values():
-            ticket.error = PublishUncertain(
-                f"the connection was lost before the broker had confirmed: {error}"
-            )
             ticket.done.set()
         for ticket in waiting:
             if ticket.error is None:

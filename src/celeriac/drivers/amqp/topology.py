@@ -64,6 +64,14 @@ class Topology:
         """Return what the settings say of a queue; None where they say nothing."""
         return self._specs.get(name)
 
+    def bound_to(self, exchange: str) -> list[str]:
+        """Return the queues into which an exchange leads, by the settings."""
+        return [
+            name
+            for name, spec in self._specs.items()
+            if any(one.name == exchange for one, _, _ in spec.all_bindings())
+        ]
+
     def arguments(self, name: str) -> dict[str, Any]:
         """Return the arguments with which a queue is declared."""
         spec = self._specs.get(name)
