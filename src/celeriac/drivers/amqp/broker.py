@@ -309,6 +309,7 @@ class AMQPBroker:
                 found.append(one)
                 if take(one):
                     yield _ack_step(method.delivery_tag)
+            yield _back_step
         return found
 
     def upkeep(self, now: float) -> None:
@@ -351,6 +352,12 @@ def _get_step(queue: str) -> Step:
         channel.basic_get(queue, got)
 
     return step
+
+
+def _back_step(channel: Any, answer: Callable[[Any], None]) -> None:
+    """Give back all that was read and not taken out."""
+    channel.basic_nack(0, multiple=True, requeue=True)
+    channel.basic_qos(prefetch_count=0, callback=answer)
 
 
 def _ack_step(tag: int) -> Step:

@@ -112,7 +112,9 @@ class Link:
                     raise error or BrokerUnavailable(
                         f"{self._addresses[0].shown} did not answer within {timeout:.0f} s"
                     )
-                self._state.wait(left)
+                # Set again: the thread may just have been about to rest.
+                self._wanted.set()
+                self._state.wait(min(left, 0.5))
 
     def _start(self) -> None:
         if self._thread is None:
@@ -153,28 +155,30 @@ class Link:
 
     def _run(self) -> None:
         pause = 0.0
-        while True:
-            self._wanted.wait()
-            if self.closing:
-                return
-            for address in self._addresses:
-                if self._attempt(address) or self.closing:
-                    break
-            else:
-                with self._state:
-                    self._rounds += 1
-                    self._state.notify_all()
-                    if not self._keep:
-                        self._wanted.clear()
-                        continue
-                pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
-                self._sleep(pause * random.uniform(0.5, 1.5))
+        while self._is_wanted():
+            if any(self._attempt(address) or self._closing for address in self._addresses):
+                # It was lost right after it came up, perhaps by what is declared: not in a circle.
+                pause = 0.0
+                self._rest(FIRST_PAUSE)
                 continue
-            pause = 0.0
-            if not self._keep:
+            with self._state:
+                self._rounds += 1
+                self._state.notify_all()
+            pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
+            self._rest(pause)
+
+    def _is_wanted(self) -> bool:
+        """Wait until somebody wants a connection; False once none is to be made any more."""
+        self._wanted.wait()
+        return not self._closing
+
+    def _rest(self, seconds: float) -> None:
+        """Pause, or wait to be asked where the connection is not kept up by itself."""
+        with self._state:
+            if not self._keep and not self._closing:
                 self._wanted.clear()
-            # It was lost right after it came up, perhaps by what is declared: not in a circle.
-            self._sleep(FIRST_PAUSE * random.uniform(0.5, 1.5))
+                return
+        self._sleep(seconds * random.uniform(0.5, 1.5))
 
     def _sleep(self, seconds: float) -> None:
         ends = time.monotonic() + seconds
