@@ -21,7 +21,12 @@ from tests.support.rabbitmq import RabbitMQ
 celery = pytest.importorskip("celery")
 pytest.importorskip("celeriac.drivers.amqp")
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(150)]
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.timeout(150),
+    # Celery leaves sockets of its result consumer to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 THEIRS = """
 import os
