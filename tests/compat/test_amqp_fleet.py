@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -101,6 +102,8 @@ def theirs(rabbitmq: RabbitMQ, queue: str, tmp_path: Path) -> Iterator[Any]:
     scope: dict[str, Any] = {"__name__": "fleet"}
     exec(compile(THEIRS, "fleet.py", "exec"), scope)
     yield scope["app"]
+    with contextlib.suppress(AttributeError):  # it has never waited for a result
+        scope["app"].backend.result_consumer.stop()
     scope["app"].close()
     for name in environment:
         del os.environ[name]
