@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.project import Project
+from tests.support.rabbitmq import RabbitMQ, rabbitmq_missing
+from tests.support.rabbitmq import start as start_rabbitmq
 
 
 @pytest.fixture
@@ -22,3 +25,16 @@ def project(tmp_path: Path) -> Iterator[Callable[[str], Project]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """Start one RabbitMQ for all tests of a session; skip where there is none, but not in CI."""
+    if rabbitmq_missing():
+        reason = "rabbitmq-server is not installed (tools/servers.sh)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = start_rabbitmq(tmp_path_factory.mktemp("rmq"))
+    yield server
+    server.stop()

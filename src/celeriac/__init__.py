@@ -13,9 +13,12 @@ __all__ = [
     "AsyncResult",
     "Celeriac",
     "Celery",
+    "Exchange",
+    "Queue",
     "Signature",
     "Task",
     "__version__",
+    "binding",
     "chain",
     "chord",
     "chunks",
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from celeriac.client.result import AsyncResult
     from celeriac.client.task import Task
     from celeriac.kernel.canvas import chain, chord, group
+    from celeriac.kernel.entities import Exchange, Queue, binding
     from celeriac.kernel.ids import uuid
     from celeriac.kernel.maps import chunks, xmap, xstarmap
     from celeriac.kernel.signature import Signature, maybe_signature, signature
@@ -52,6 +56,9 @@ else:
         "AsyncResult": "client.result",
         "Task": "client.task",
         "uuid": "kernel.ids",
+        "Queue": "kernel.entities",
+        "Exchange": "kernel.entities",
+        "binding": "kernel.entities",
         "Signature": "kernel.signature",
         "signature": "kernel.signature",
         "subtask": "canvas",

@@ -12,7 +12,10 @@ NAMES = {
     "current_app",
     "current_task",
     # tasks and results
+    "Exchange",
+    "Queue",
     "Task",
+    "binding",
     "AsyncResult",
     "Signature",
     "uuid",

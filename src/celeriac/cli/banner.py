@@ -26,7 +26,7 @@ def shown_url(url: str | None) -> str:
 def _queues(queues: list[Any]) -> list[str]:
     width = max((len(queue.name) for queue in queues), default=0)
     return [
-        f".> {queue.name:<{width}}  exchange={queue.exchange}(direct) key={queue.routing_key}"
+        f".> {queue.name:<{width}}  exchange={queue.exchange}({queue.exchange_type}) key={queue.routing_key}"
         for queue in queues
     ]
 

@@ -49,7 +49,7 @@ from celeriac.kernel.errors import (
     NotRegistered,
 )
 from celeriac.kernel.message import Envelope, Record
-from celeriac.kernel.routing import Router, declared_queues
+from celeriac.kernel.routing import Router, declared_queues, refuse_exchanges
 from celeriac.kernel.signature import Signature, set_app_finder
 from celeriac.kernel.wire import Headers
 from celeriac.ports.broker import Broker
@@ -647,6 +647,8 @@ class Celeriac:
             return self.broker_url
         if url in ("disabled", "disabled://"):
             return None
+        if url is not None and scheme_of(url) == "rpc":
+            return self.broker_url  # results come back the way that tasks go
         return None if url is None else with_redis_parts(self.conf, url)
 
     @property
@@ -677,6 +679,8 @@ class Celeriac:
         broker = self._broker
         if broker is None:
             broker = self.family(self.broker_url).broker()
+            if not broker.caps.exchanges:
+                refuse_exchanges(self.conf.task_queues, self.conf.task_default_queue)
             broker.open()
             self._broker = broker
         return broker

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 from celeriac.kernel.config import Config
+from celeriac.kernel.entities import Exchange, Queue
+from celeriac.kernel.routing import declared_queues
 
 _REDIS = {
     "redis_socket_timeout": "socket_timeout",
@@ -38,6 +40,8 @@ def driver_options(conf: Config, url: str, *, broker: bool, results: bool) -> di
             found.update(_tls(conf.redis_backend_use_ssl))
         found.update(conf.result_backend_transport_options or {})
     if broker:
+        if url.startswith(("amqp", "pyamqp")):
+            found.update(_amqp(conf, results))
         if conf.origin("broker_connection_timeout") != "default":
             found["socket_connect_timeout"] = conf.broker_connection_timeout
         if conf.worker_celery_bus is not None:
@@ -45,6 +49,26 @@ def driver_options(conf: Config, url: str, *, broker: bool, results: bool) -> di
         found.update(_tls(conf.broker_use_ssl))
         found.update(conf.broker_transport_options or {})
     return found
+
+
+def _amqp(conf: Config, results: bool) -> Mapping[str, Any]:
+    """Return what RabbitMQ must be told of the queues before they are used."""
+    queues = declared_queues(conf.task_queues, conf.task_default_queue)
+    default = queues.get(conf.task_default_queue)
+    if default is not None and not conf.task_queues:
+        exchange = conf.task_default_exchange or default.name
+        kind = conf.task_default_exchange_type or "direct"
+        key = conf.task_default_routing_key or default.name
+        queues[default.name] = Queue(default.name, Exchange(exchange, kind), key)
+    return {
+        "queues": queues,
+        "max_priority": conf.task_queue_max_priority,
+        "queue_type": conf.task_default_queue_type,
+        "ladder_type": conf.broker_native_delayed_delivery_queue_type,
+        "publish_timeout": conf.broker_publish_timeout,
+        "heartbeat": conf.broker_heartbeat,
+        "rpc": results,
+    }
 
 
 def _tls(value: Any) -> Mapping[str, Any]:

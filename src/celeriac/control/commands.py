@@ -104,11 +104,15 @@ def active_queues(state: Any, **ignored: Any) -> list[dict[str, Any]]:
     return [
         {
             "name": queue.name,
-            "exchange": {"name": queue.exchange, "type": "direct", "durable": True},
-            "routing_key": queue.routing_key,
-            "durable": True,
-            "exclusive": False,
-            "auto_delete": False,
+            "exchange": {
+                "name": queue.way[0],
+                "type": queue.exchange_type,
+                "durable": queue.exchange.durable,
+            },
+            "routing_key": queue.way[1],
+            "durable": queue.durable,
+            "exclusive": queue.exclusive,
+            "auto_delete": queue.auto_delete,
             "paused": queue.name in state.paused,
         }
         for queue in state.worker.queues

@@ -249,9 +249,13 @@ class Task:
             setattr(self, type_, timestamp)
         again = states.RETRY in (state, self.state)  # what is retried is received once more
         if not again and precedence(state) > precedence(self.state):
-            kept = self.merge_rules.get(state, tuple(_TAKEN - {"timestamp"}))
+            kept = self.merge_rules.get(state)
             for name, value in fields.items():
-                if name in kept and getattr(self, name, None) is None:
+                if kept is None:
+                    # As in Celery: a state that has no rule says all that it knows, late or not.
+                    if value is not None and name in _TAKEN and name != "timestamp":
+                        setattr(self, name, value)
+                elif name in kept and getattr(self, name, None) is None:
                     setattr(self, name, value)
             return
         self.state, self.timestamp = state, timestamp

@@ -4,7 +4,7 @@
 `(name, args, kwargs, options, task=None, **kw)`, a router object with `route_for_task`, or a list
 of these; the first answer wins, and what the call says beats it.
 
-Owns: Queue, Router, check_wire, declared_queues.  May import: kernel.
+Owns: Router, declared_queues, refuse_exchanges.  May import: kernel.
 """
 
 from __future__ import annotations
@@ -12,63 +12,15 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from celeriac.kernel.entities import Queue, check_wire
 from celeriac.kernel.errors import ImproperlyConfigured, QueueNotFound
+
+__all__ = ["Queue", "Router", "declared_queues", "refuse_exchanges"]
 
 Route = Mapping[str, Any]
 RouteFunction = Callable[..., "Route | str | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue as the settings declare it."""
-
-    name: str
-    exchange: str
-    routing_key: str
-    wire: str = ""
-    """"celery": what is sent here is sent as Celery's own workers read it."""
-
-    @classmethod
-    def of(cls, value: Any, name: str | None = None) -> Queue:
-        """Return the queue that a setting's value stands for.
-
-        :param value: a name, a mapping of options, or an object with kombu's attributes.
-        :param name: the key it stood under, for a mapping of options.
-        :raises ImproperlyConfigured: it is none of these.
-        """
-        if isinstance(value, Queue):
-            return value
-        if isinstance(value, str):
-            return cls(value, value, value)
-        if isinstance(value, Mapping):
-            own = name or value.get("name")
-            if own:
-                exchange, key = value.get("exchange") or own, value.get("routing_key") or own
-                wire = check_wire(value.get("wire"), f"task_queues: {own}")
-                return cls(str(own), str(getattr(exchange, "name", exchange)), str(key), wire)
-        own = getattr(value, "name", None)
-        if isinstance(own, str) and own:
-            exchange = getattr(getattr(value, "exchange", None), "name", "") or own
-            return cls(own, exchange, getattr(value, "routing_key", "") or own)
-        raise ImproperlyConfigured(
-            f"task_queues has {value!r:.100}: a name, a mapping with a name, or a Queue is needed"
-        )
-
-
-def check_wire(value: Any, where: str) -> str:
-    """Return the `wire` of a queue, a route or a call.
-
-    :param where: what to call it in the error.
-    :raises ImproperlyConfigured: it is none of the known ones.
-    """
-    if value in (None, "", "native"):
-        return ""
-    if value == "celery":
-        return "celery"
-    raise ImproperlyConfigured(f'{where}: wire is "celery" or "native", not {value!r:.100}')
 
 
 def declared_queues(task_queues: Any, default: str) -> dict[str, Queue]:
@@ -80,6 +32,20 @@ def declared_queues(task_queues: Any, default: str) -> dict[str, Queue]:
     else:
         found = [Queue.of(value) for value in task_queues]
     return {queue.name: queue for queue in found}
+
+
+def refuse_exchanges(task_queues: Any, default: str) -> None:
+    """Refuse, for a broker with direct routing only, queues that need more.
+
+    :raises ImproperlyConfigured: names the queue, and what in it needs AMQP.
+    """
+    for queue in declared_queues(task_queues, default).values():
+        needs = queue.needs_amqp()
+        if needs:
+            raise ImproperlyConfigured(
+                f"queue {queue.name!r} has {needs}, which only RabbitMQ can do: use an amqp:// "
+                "broker, or send to queues by their names"
+            )
 
 
 class Router:

@@ -43,9 +43,6 @@ _OLD = {
     "task_create_missing_queue_type": "CELERY_CREATE_MISSING_QUEUE_TYPE",
     "task_create_missing_queue_exchange_type": "CELERY_CREATE_MISSING_QUEUE_EXCHANGE_TYPE",
     "task_default_delivery_mode": "CELERY_DEFAULT_DELIVERY_MODE",
-    "task_default_queue_type": "CELERY_DEFAULT_QUEUE_TYPE",
-    "task_default_exchange_type": "CELERY_DEFAULT_EXCHANGE_TYPE",
-    "task_queue_max_priority": "CELERY_QUEUE_MAX_PRIORITY",
     "task_retry_on_worker_lost": "CELERY_RETRY_ON_WORKER_LOST",
     "task_remote_tracebacks": "CELERY_REMOTE_TRACEBACKS",
     "task_repr_maxlevels": "CELERY_REPR_MAXLEVELS",
@@ -516,10 +513,45 @@ SETTINGS: tuple[Setting, ...] = (
         "Seconds after which a missed crontab tick is skipped.",
         ("CELERYBEAT_CRON_STARTING_DEADLINE",),
     ),
+    # rabbitmq
+    Setting(
+        "task_queue_max_priority",
+        "int?",
+        None,
+        "Priorities that queues on RabbitMQ are made with, at the most 10; None makes them without.",
+        ("CELERY_QUEUE_MAX_PRIORITY",),
+    ),
+    Setting(
+        "task_default_queue_type",
+        "str",
+        "classic",
+        "Type of queues on RabbitMQ that say none: classic or quorum.",
+        ("CELERY_DEFAULT_QUEUE_TYPE",),
+    ),
+    Setting(
+        "task_default_exchange_type",
+        "str",
+        "direct",
+        "Type of the default queue's exchange.",
+        ("CELERY_DEFAULT_EXCHANGE_TYPE",),
+    ),
+    Setting(
+        "broker_heartbeat",
+        "float?",
+        None,
+        "Seconds of silence after which RabbitMQ counts as away; 30, and never 0.",
+        ("BROKER_HEARTBEAT",),
+    ),
+    Setting(
+        "broker_native_delayed_delivery_queue_type",
+        "str",
+        "quorum",
+        "Type of the queues in which delays pass on RabbitMQ: quorum or classic.",
+    ),
     # accepted
     *_ignored(
         _HUB,
-        "redis_max_connections redis_retry_on_timeout broker_channel_error_retry broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup broker_failover_strategy broker_heartbeat broker_heartbeat_checkrate broker_host broker_login_method broker_native_delayed_delivery_queue_type broker_password broker_pool_acquire_timeout broker_pool_limit broker_port broker_read_url broker_transport broker_user broker_vhost broker_write_url worker_agent worker_autoscaler worker_consumer worker_pool_putlocks worker_pool_restarts worker_pool_start_method worker_proc_alive_timeout worker_timer worker_timer_precision worker_lost_wait worker_state_db worker_detect_quorum_queues worker_enable_prefetch_count_reduction worker_eta_task_limit worker_disable_prefetch worker_disable_rate_limits worker_direct task_protocol task_queue_max_priority task_default_delivery_mode task_default_exchange_type task_default_queue_type task_create_missing_queue_type task_create_missing_queue_exchange_type task_repr_maxlevels result_cache_max result_chord_join_timeout result_chord_retry_interval result_chord_expires result_compression result_exchange result_exchange_type result_persistent result_failure_expires result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries result_backend_max_sleep_between_retries_ms cache_backend cache_backend_options",
+        "redis_max_connections redis_retry_on_timeout broker_channel_error_retry broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup broker_failover_strategy broker_heartbeat_checkrate broker_host broker_login_method broker_password broker_pool_acquire_timeout broker_pool_limit broker_port broker_read_url broker_transport broker_user broker_vhost broker_write_url worker_agent worker_autoscaler worker_consumer worker_pool_putlocks worker_pool_restarts worker_pool_start_method worker_proc_alive_timeout worker_timer worker_timer_precision worker_lost_wait worker_state_db worker_detect_quorum_queues worker_enable_prefetch_count_reduction worker_eta_task_limit worker_disable_prefetch worker_disable_rate_limits worker_direct task_protocol task_default_delivery_mode task_create_missing_queue_type task_create_missing_queue_exchange_type task_repr_maxlevels result_cache_max result_chord_join_timeout result_chord_retry_interval result_chord_expires result_compression result_exchange result_exchange_type result_persistent result_failure_expires result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries result_backend_max_sleep_between_retries_ms cache_backend cache_backend_options",
     ),
     *_ignored(
         _SELF,

@@ -39,6 +39,14 @@ class Capabilities:
     """Bytes; None means no limit of the driver's own."""
     wires: frozenset[str] = frozenset()
     """Other forms in which it can publish (`Envelope.wire`), beside its own."""
+    counts: Literal["all", "ready"] = "all"
+    """Whether `count` knows of everything, or only of what is ready and what this process holds."""
+    keeps_place: bool = True
+    """What is given back comes first again."""
+    exchanges: bool = False
+    """Routes by topic, fanout and headers, and from one exchange into several queues."""
+    counts_groups: bool = True
+    """The store counts the parts of chords."""
 
 
 _HINTS = {

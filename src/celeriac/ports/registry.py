@@ -61,6 +61,7 @@ _DRIVERS = {
     **dict.fromkeys(
         ("redis", "rediss", "sentinel", "valkey", "valkeys"), "celeriac.drivers.redis:RedisFamily"
     ),
+    **dict.fromkeys(("amqp", "amqps", "pyamqp", "rpc"), "celeriac.drivers.amqp:AMQPFamily"),
 }
 _POOLS = {
     "prefork": "celeriac.pools.processes:ProcessPool",

@@ -13,7 +13,6 @@ import signal as signals
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celeriac.kernel.errors import CeleryError, ImproperlyConfigured, WireError
@@ -220,9 +219,7 @@ class Remote:
         with self._lock:
             if any(queue.name == name for queue in self.worker.queues):
                 return False
-            queue = Queue.of(name)
-            changes = {"exchange": exchange, "routing_key": routing_key}
-            queue = replace(queue, **{k: v for k, v in changes.items() if v})
+            queue = Queue(name, exchange or None, routing_key or "")
             self.app.broker.declare([name])
             self.worker.queues = [*self.worker.queues, queue]
         self.consume()

@@ -262,7 +262,9 @@ class BrokerContract(BrokerBench):
         held = consumer.claim(2, wait=1)
         assert list(consumer.settle([Settlement(d, Verdict.RELEASE) for d in held])) == []
         again = consumer.claim(4, wait=1)
-        assert ids(again) == ["0", "1", "2", "3"]
+        if broker.caps.keeps_place:
+            assert ids(again) == ["0", "1", "2", "3"]
+        assert sorted(ids(again)) == ["0", "1", "2", "3"]
         assert [one.handed_out for one in again] == [1, 1, 1, 1]
 
     def test_lost_is_counted(self, broker: Broker, consume: MakeConsumer) -> None:
@@ -311,7 +313,8 @@ class BrokerContract(BrokerBench):
         held = self.one(consumer)
         consumer.settle([Settlement(held, Verdict.ACK, publish=follow_ups)])
         assert ids(consumer.claim(9, wait=1)) == ["b", "a"]
-        assert broker.count(["q"])["q"].delayed == 1
+        if broker.caps.counts == "all":
+            assert broker.count(["q"])["q"].delayed == 1
 
     def test_follow_ups_are_published_once(self, broker: Broker, consume: MakeConsumer) -> None:
         """Follow ups are published once."""
@@ -475,7 +478,10 @@ class BrokerContract(BrokerBench):
         broker.publish([task(n) for n in range(5)] + [task("late", delay=1000)])
         consumer.claim(2, wait=1)
         found = broker.count(["q"])["q"]
-        assert (found.ready, found.delayed, found.held) == (3, 1, 2)
+        assert (found.ready, found.held) == (3, 2)
+        if broker.caps.counts == "ready":
+            return
+        assert found.delayed == 1
         assert 0 <= found.oldest < 30
         eventually(lambda: 0.05 < broker.count(["q"])["q"].oldest < 30)
 
@@ -530,7 +536,8 @@ class BrokerContract(BrokerBench):
         broker.publish([task("held")])
         held = self.one(consumer)
         broker.publish([task("a"), task("b"), task("c", delay=1000), task("d", "other")])
-        assert broker.purge("q") == 3
+        # What is delayed may lie where it cannot be told from that of other queues.
+        assert broker.purge("q") == (3 if broker.caps.counts == "all" else 2)
         found = broker.count(["q"])["q"]
         assert (found.ready, found.delayed, found.held) == (0, 0, 1)
         assert ids(consumer.claim(9, wait=0)) == ["d"]

@@ -1,0 +1,88 @@
+"""The RabbitMQ driver: broker, results by reply and bus over AMQP 0-9-1.
+
+Owns: AMQPFamily.  May import: kernel, ports, drivers.amqp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celeriac.kernel.errors import ImproperlyConfigured
+
+try:
+    import pika
+except ImportError as error:
+    raise ImproperlyConfigured(
+        "the RabbitMQ driver needs the extra `rabbitmq`: pip install 'celeriac[rabbitmq]'"
+    ) from error
+
+from celeriac.drivers.amqp.address import parse
+from celeriac.drivers.amqp.broker import AMQPBroker, capabilities
+from celeriac.drivers.amqp.bus import AMQPBus
+from celeriac.drivers.amqp.results import RpcResults
+from celeriac.drivers.amqp.server import Server
+from celeriac.drivers.amqp.topology import Topology
+
+del pika
+
+
+class AMQPFamily:
+    """Every role of one vhost.
+
+    :param url: see `address.parse`.
+    :param options: those of `address.parse`; `queues` (what the settings declare, by name),
+        `max_priority`, `queue_type`, `ladder_type`, `rpc` (whether results go by reply) and
+        `publish_timeout` (seconds).
+    :raises ImproperlyConfigured: the URL or an option is wrong.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        if url.startswith("rpc"):
+            raise ImproperlyConfigured(
+                "rpc:// sends results through the broker: broker_url must be an amqp:// URL"
+            )
+        self.server = Server(
+            parse(url, options), deadline=float(options.get("publish_timeout") or 10.0)
+        )
+        max_priority = options.get("max_priority")
+        topology = Topology(
+            self.server,
+            options.get("queues") or {},
+            max_priority=max_priority,
+            queue_type=options.get("queue_type") or "classic",
+            ladder_type=options.get("ladder_type") or "quorum",
+        )
+        caps = capabilities(max_priority)
+        self._results = RpcResults(self.server, caps)
+        asks = bool(options.get("rpc"))
+        self._broker = AMQPBroker(
+            self.server, topology, caps, self._results.reply_to if asks else lambda: None
+        )
+        self._results.returns = self._broker.returns
+        self._bus = AMQPBus(self.server)
+
+    def broker(self) -> AMQPBroker:
+        """Return the broker."""
+        return self._broker
+
+    def results(self) -> RpcResults:
+        """Return the store of results that come by reply."""
+        return self._results
+
+    def bus(self) -> AMQPBus:
+        """Return the bus."""
+        return self._bus
+
+    def after_fork(self) -> None:
+        """Forget every connection without closing it."""
+        self.server.after_fork()
+        self._broker.after_fork()
+        self._results.after_fork()
+        self._bus.after_fork()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._bus.close()
+        self._results.close()
+        self._broker.close()

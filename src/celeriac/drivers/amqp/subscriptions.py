@@ -1,0 +1,139 @@
+"""The subscriptions of one consuming channel, and how much the server may push through them.
+
+On classic queues one window spans the channel and can be moved at any time.  Quorum queues know only
+a window for each subscription, fixed when it begins: there the window grows by more subscriptions.
+
+Owns: Subscriptions.
+Thread rule: in the link's thread, but for `wants`, `watch` and what is read.
+May import: drivers.amqp.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+OnMessage = Callable[[str, Any, Any, bytes], None]
+
+
+class Subscriptions:
+    """Consumes some queues.
+
+    :param on_message: called with queue, method, properties and body.
+    :param shared: one window for all, else one for each queue.
+    """
+
+    def __init__(self, queues: Sequence[str], on_message: OnMessage, *, shared: bool) -> None:
+        self.queues = list(dict.fromkeys(queues))
+        self._on_message = on_message
+        self._shared = shared
+        self._channel: Any = None
+        self._on_cancel: Callable[[str], None] = lambda reason: None
+        self._tags: dict[str, list[str]] = {}
+        self.window = 0
+        self.ready = 0
+        """How much the last probe found in the queues beside what was pushed."""
+
+    def begin(self, channel: Any, on_cancel: Callable[[str], None]) -> None:
+        """Use a new channel; nothing is pushed before `widen`."""
+        self._channel, self._on_cancel = channel, on_cancel
+        self._tags, self.window = {}, 0
+        channel.add_on_cancel_callback(
+            lambda frame: on_cancel("the server has ended a subscription: its queue is gone")
+        )
+
+    def lose(self) -> None:
+        """Forget the channel."""
+        self._channel, self._tags, self.window = None, {}, 0
+
+    def wants(self, window: int) -> bool:
+        """Return whether `widen` would change something."""
+        return self._channel is not None and self._target(window) != self.window
+
+    def _target(self, window: int) -> int:
+        if self._shared:
+            return window
+        # It cannot shrink, and grows in few steps.
+        return max(self.window, 1 << (max(1, window) - 1).bit_length())
+
+    def widen(self, window: int) -> None:
+        """Let the server push up to `window` messages that are not acknowledged."""
+        channel, target = self._channel, self._target(window)
+        if channel is None or not channel.is_open or target == self.window:
+            return
+        grows = target - self.window
+        first, self.window = self.window == 0, target
+        if self._shared:
+            channel.basic_qos(prefetch_count=target, global_qos=True)
+            if first:
+                self.renew()
+        else:
+            channel.basic_qos(prefetch_count=grows)
+            for queue in self.queues:
+                self._consume(queue)
+
+    def _consume(self, queue: str) -> None:
+        # Without a callback pika does not wait for the answer: faults close the channel, which is
+        # noticed there.
+        tag = self._channel.basic_consume(queue, functools.partial(self._deliver, queue))
+        self._tags.setdefault(queue, []).append(tag)
+
+    def _deliver(self, queue: str, _: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._on_message(queue, method, properties, body)
+
+    def watch(self, queues: Sequence[str]) -> set[str]:
+        """Mean these queues from the next `renew` on; return those that are left."""
+        dropped = set(self.queues) - set(queues)
+        self.queues = list(dict.fromkeys(queues))
+        return dropped
+
+    def renew(self) -> None:
+        """Begin and end subscriptions so that they fit the queues."""
+        channel = self._channel
+        if channel is None or not channel.is_open or not self.window:
+            return
+        for queue in [name for name in self._tags if name not in self.queues]:
+            for tag in self._tags.pop(queue):
+                channel.basic_cancel(tag)
+        for queue in self.queues:
+            if queue not in self._tags:
+                if not self._shared:
+                    channel.basic_qos(prefetch_count=self.window)
+                self._consume(queue)
+
+    def stop(self, done: threading.Event) -> None:
+        """Let the server push nothing more; `done` is set when it has said so."""
+        channel, left = self._channel, [tag for tags in self._tags.values() for tag in tags]
+        self._tags = {}
+        if channel is None or not channel.is_open or not left:
+            done.set()
+            return
+        for tag in left[:-1]:
+            channel.basic_cancel(tag)
+        channel.basic_cancel(left[-1], callback=lambda _: done.set())
+
+    def probe(self, done: threading.Event) -> None:
+        """Find out what lies in the queues; `done` is set once all that was pushed has arrived."""
+        channel, queues = self._channel, list(self.queues)
+        if channel is None or not channel.is_open or not queues:
+            done.set()
+            return
+        found = [0]
+
+        def counted(frame: Any) -> None:
+            found[0] += frame.method.message_count
+
+        def fenced(_: Any) -> None:
+            self.ready = found[0]
+            done.set()
+
+        for queue in queues:
+            channel.queue_declare(queue, passive=True, callback=counted)
+        # What the queues had sent lies before this answer.
+        channel.basic_qos(
+            prefetch_count=self.window if self._shared else 0,
+            global_qos=self._shared,
+            callback=fenced,
+        )
