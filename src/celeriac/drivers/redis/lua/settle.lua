@@ -3,6 +3,10 @@
 --   A done.  R replaced: extra counts the one (id, lane, due, value) that comes first among the
 --   follow-ups.  L released, X lost: nothing.  B buried: extra is the head of the burial.
 -- Returns the positions (from 0) of the deliveries that were not the holder's any more.
+local function published(value)
+  return struct.unpack('>d', string.sub(value, 20, 27))
+end
+
 local H = P .. 'h:' .. ARGV[2]
 local stale, released, groups = {}, {}, {}
 local position, i = 0, 3
@@ -48,18 +52,47 @@ while i <= #ARGV do
   position = position + 1
 end
 
-for n = #released, 1, -1 do
-  local id = released[n]
+-- Back to its place by the time it was published: what was released before it may be older.  That is
+-- looked for among the first few only; a whole batch goes back in one script, newest first.
+local function give_back(one)
+  local key = P .. 'r:' .. lane_of(one.value)
+  local pivot
+  for _, other in ipairs(redis.call('LRANGE', key, 0, 63)) do
+    local value = redis.call('HGET', M, other)
+    if value and not is_tombstone(value) then
+      if published(value) >= one.at then
+        break
+      end
+      pivot = other
+    end
+  end
+  if pivot then
+    redis.call('LINSERT', key, 'AFTER', pivot, one.id)
+  else
+    push('LPUSH', lane_of(one.value), { one.id })
+  end
+  ring(queue_of(lane_of(one.value)), 1)
+end
+
+local again = {}
+for n, id in ipairs(released) do
   local value = redis.call('HGET', M, id)
   if value then
     if redis.call('HEXISTS', P .. 'n', id) == 1 then
       suspect(id, value)
     else
-      local lane = lane_of(value)
-      push('LPUSH', lane, { id })
-      ring(queue_of(lane), 1)
+      again[#again + 1] = { id = id, value = value, at = published(value), n = n }
     end
   end
+end
+table.sort(again, function(a, b)
+  if a.at ~= b.at then
+    return a.at > b.at
+  end
+  return a.n > b.n
+end)
+for _, one in ipairs(again) do
+  give_back(one)
 end
 
 send_ready(groups)
