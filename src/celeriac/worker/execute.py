@@ -360,6 +360,7 @@ class Execution:
 
     def _fail(self, job: _Job, error: BaseException) -> Settlement:
         """Return the settlement of a task whose outcome cannot be carried on."""
+        job.attempt.error = error  # what events tell, whatever the function did
         self._log_error(job, error)
         if task_failure.receivers:
             signal_failure(job.prepared.task, job.request, error, job.attempt.traceback)

@@ -1,0 +1,158 @@
+"""Where features meet: canvas, signals, events, revocations and limits in one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from celeriac import Celeriac, chord, signals
+from celeriac.client.signals import SIGNALS
+from celeriac.drivers.memory import MemoryFamily
+from celeriac.testing import TaskKit
+from celeriac.testing.eventually import eventually
+from celeriac.testing.running import running_worker
+
+Heard = list[tuple[str, dict[str, Any]]]
+RUN = ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry")
+
+
+@pytest.fixture(autouse=True)
+def nobody_listens_afterwards() -> Iterator[None]:
+    before = {signal: signal.receivers for signal in SIGNALS}
+    yield
+    for signal, receivers in before.items():
+        signal.receivers = receivers
+
+
+def hear(*names: str) -> Heard:
+    """Connect to signals by name and return what will be heard."""
+    heard: Heard = []
+    for name in names:
+
+        def receiver(signal: Any, name: str = name, **kwargs: Any) -> None:
+            heard.append((name, kwargs))
+
+        getattr(signals, name).connect(receiver, weak=False)
+    return heard
+
+
+def names(heard: Heard) -> list[str]:
+    return [name for name, _ in heard]
+
+
+class Listener:
+    """Keeps the events of an app."""
+
+    def __init__(self, app: Celeriac) -> None:
+        self.receiver = app.events.Receiver(None, handlers={"*": lambda event: None})
+        self.events: list[dict[str, Any]] = []
+        self.receiver.listen()
+
+    def of(self, uuid: str) -> list[str]:
+        """Return the kinds of events of a task."""
+        self.events += self.receiver.poll(0.05)
+        return [event["type"] for event in self.events if event.get("uuid") == uuid]
+
+
+@pytest.fixture
+def listener(app: Celeriac) -> Iterator[Listener]:
+    with app.standing_in(MemoryFamily("memory://seams", {"private": True})):
+        made = Listener(app)
+        yield made
+        made.receiver.close()
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_a_result_that_cannot_be_written_is_a_failure_once(
+    app: Celeriac, listener: Listener, ignore: bool
+) -> None:
+    @app.task
+    def after(x: Any) -> None: ...
+
+    @app.task(ignore_result=ignore)
+    def odd() -> object:
+        return object()
+
+    heard = hear(*RUN)
+    with running_worker(app, in_memory=False, task_events=True):
+        result = odd.apply_async(link=after.s())
+        eventually(lambda: len(listener.of(result.id)) == 3)
+    assert listener.of(result.id)[-1] == "task-failed"
+    [failed] = [one for one in listener.events if one["type"] == "task-failed"]
+    assert "object" in failed["exception"]
+    assert names(heard).count("task_failure") == 1
+
+
+def test_a_retry_that_cannot_be_sent_is_a_failure_once(app: Celeriac, listener: Listener) -> None:
+    @app.task(bind=True)
+    def again(self: Any, x: Any = None) -> None:
+        self.retry(args=(object(),), countdown=0)
+
+    heard = hear(*RUN)
+    with running_worker(app, in_memory=False, task_events=True):
+        result = again.delay()
+        with pytest.raises(Exception, match="object"):
+            result.get(timeout=10)
+        eventually(lambda: len(listener.of(result.id)) == 3)
+    assert listener.of(result.id)[-1] == "task-failed"
+    assert names(heard).count("task_failure") == 1
+
+
+def test_retries_of_a_chord_part(app: Celeriac, listener: Listener) -> None:
+    @app.task(bind=True, max_retries=3)
+    def flaky(self: Any, x: int) -> int:
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+        return x
+
+    @app.task
+    def total(xs: list[int]) -> int:
+        return sum(xs)
+
+    heard = hear(*RUN, "task_received")
+    with running_worker(app, in_memory=False, task_events=True):
+        result = chord([flaky.s(1), flaky.s(2)])(total.s())
+        assert result.get(timeout=10) == 3
+        part = result.parent.results[0].id
+        eventually(lambda: len(listener.of(part)) == 9)
+    kinds = [kind.removeprefix("task-") for kind in listener.of(part)]
+    assert kinds == [*["received", "started", "retried"] * 2, "received", "started", "succeeded"]
+    assert names(heard).count("task_retry") == 4
+    assert names(heard).count("task_success") == 3
+    assert names(heard).count("task_received") == names(heard).count("task_prerun") == 7
+    assert names(heard).count("task_failure") == 0
+
+
+def test_a_part_that_is_buried_is_a_failed_one(app: Celeriac, kit: TaskKit) -> None:
+    """Its errback is called, its chord fails, and who listens hears of one failure."""
+    called: list[Any] = []
+
+    @app.task
+    def part(x: int) -> int:
+        return x
+
+    @app.task
+    def total(xs: list[int]) -> int:
+        return sum(xs)
+
+    @app.task
+    def errback(request: Any, exc: Any, traceback: Any) -> None:
+        called.append((request.id, type(exc).__name__))
+
+    heard = hear("task_failure", "task_rejected")
+    body = total.s()
+    body.link_error(errback.s())
+    header = [part.s(1).set(link_error=[errback.s()]), part.s(2)]
+    result = chord(header)(body)
+    lost = result.parent.results[0].id
+    kit.crash_before_settle(part, times=5)
+    kit.run_until_empty(failures="keep")
+    assert app.AsyncResult(lost).state == "FAILURE"
+    assert result.state == "FAILURE"
+    assert [(r["task_id"], r["sender"]) for n, r in heard if n == "task_failure"][:1] == [
+        (lost, part)
+    ]
+    assert "task_rejected" not in names(heard)
+    assert called == [(lost, "WorkerLostError"), (result.id, "ChordError")]
