@@ -29,12 +29,15 @@ def nobody_listens_afterwards() -> Iterator[None]:
 def hear(*names: str) -> Heard:
     """Connect to signals by name and return what will be heard."""
     heard: Heard = []
-    for name in names:
 
-        def receiver(signal: Any, name: str = name, **kwargs: Any) -> None:
+    def listen(name: str) -> None:
+        def receiver(signal: Any, **kwargs: Any) -> None:
             heard.append((name, kwargs))
 
         getattr(signals, name).connect(receiver, weak=False)
+
+    for name in names:
+        listen(name)
     return heard
 
 
@@ -156,3 +159,32 @@ def test_a_part_that_is_buried_is_a_failed_one(app: Celeriac, kit: TaskKit) -> N
     ]
     assert "task_rejected" not in names(heard)
     assert called == [(lost, "WorkerLostError"), (result.id, "ChordError")]
+
+
+def test_handed_out_too_often_is_a_failure(app: Celeriac, listener: Listener) -> None:
+    """Workers that vanish tell nobody: the one that buries the task tells of its failure."""
+
+    @app.task(max_deliveries=1)
+    def work() -> None: ...
+
+    heard = hear("task_failure", "task_rejected")
+    result = work.delay()
+    gone = app.broker.consume(["celery"], owner="gone", lease=0.01)
+    assert gone.claim(1, wait=1.0)
+    with running_worker(app, in_memory=False, task_events=True):
+        eventually(lambda: result.state == "FAILURE")
+        eventually(lambda: listener.of(result.id))
+    assert listener.of(result.id) == ["task-failed"]
+    assert names(heard) == ["task_failure"]
+    assert (heard[0][1]["sender"], heard[0][1]["task_id"]) == (work, result.id)
+
+
+def test_nobody_knew_it_is_a_failure_in_the_end(app: Celeriac, listener: Listener) -> None:
+    heard = hear("task_unknown", "task_failure", "task_rejected")
+    app.conf.task_unknown_patience = 0.0
+    with running_worker(app, in_memory=False, task_events=True):
+        result = app.send_task("nobody.knows")
+        eventually(lambda: result.state == "FAILURE")
+        eventually(lambda: listener.of(result.id))
+    assert listener.of(result.id) == ["task-failed"]
+    assert names(heard) == ["task_unknown"]

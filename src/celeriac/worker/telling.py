@@ -169,9 +169,14 @@ class Teller:
                 expired=expired,
             )
 
-    def unrunnable(self, delivery: Delivery, name: str, error: BaseException) -> None:
-        """Tell that a message is no task, or one that is not known here."""
-        if self._switch[0] and not isinstance(error, NotRegistered):
+    def unrunnable(
+        self, delivery: Delivery, name: str, error: BaseException, *, final: bool
+    ) -> None:
+        """Tell that a message is no task, or one that is not known here.
+
+        :param final: it is buried, and not left to another worker.
+        """
+        if self._switch[0] and final:
             self._failed_event(delivery, error)
         if isinstance(error, NotRegistered) and task_unknown.receivers:
             message = Message(delivery)
