@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from celeriac import Celeriac, chord, signals
+from celeriac.client.compose import compose
 from celeriac.client.signals import SIGNALS
 from celeriac.drivers.memory import MemoryFamily
+from celeriac.kernel.errors import WireError
+from celeriac.kernel.message import Delivery, Settlement, Verdict
+from celeriac.kernel.wire import pack, unpack
 from celeriac.testing import TaskKit
 from celeriac.testing.eventually import eventually
 from celeriac.testing.running import running_worker
+from celeriac.worker.gates import RateGate, RevokedStamps
 
 Heard = list[tuple[str, dict[str, Any]]]
 RUN = ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry")
@@ -188,3 +194,64 @@ def test_nobody_knew_it_is_a_failure_in_the_end(app: Celeriac, listener: Listene
         eventually(lambda: listener.of(result.id))
     assert listener.of(result.id) == ["task-failed"]
     assert names(heard) == ["task_unknown"]
+
+
+# -- gates ----------------------------------------------------------------------------------------
+
+
+def delivery_of(app: Celeriac, task: Any) -> Delivery:
+    envelope, _ = compose(app, task.name, (), {}, {}, task)
+    return Delivery(envelope, "receipt", float("inf"))
+
+
+def test_a_rate_that_is_changed_forgets_the_old_queue(app: Celeriac) -> None:
+    """Hours of waiting at one task an hour are not those of ten a second."""
+    task = app.task(name="t")(lambda: None)
+    gate = RateGate({"t": "1/h"})
+    for _ in range(50):
+        gate(delivery_of(app, task))
+    gate.limit("t", "10/s")
+    gate(delivery_of(app, task))
+    late = gate(delivery_of(app, task))
+    assert late is not None
+    assert late.again is not None
+    assert late.again.not_before < time.time() + 5
+
+
+def test_a_rate_that_goes_while_it_is_asked(app: Celeriac) -> None:
+    """Remote control takes limits away in a thread of its own: the fetcher must not die of it."""
+    task = app.task(name="t")(lambda: None)
+    gate = RateGate({"t": "1/h"})
+    assert gate(delivery_of(app, task)) is None
+    bucket = gate._buckets["t"]
+
+    class Slow:
+        """A bucket that is asked while its limit goes."""
+
+        rate = bucket.rate
+
+        def take(self, now: float) -> bool:
+            gate.limit("t", None)
+            return bucket.take(now)
+
+        def wait(self, now: float) -> float:
+            return bucket.wait(now)
+
+    gate._buckets["t"] = Slow()  # type: ignore[assignment]
+    gate(delivery_of(app, task))
+
+
+def test_stamps_that_are_none_harm_nobody(app: Celeriac) -> None:
+    """What is in a message's stamps is what somebody sent."""
+    task = app.task(name="t")(lambda: None)
+    gate = RevokedStamps(lambda delivery: Settlement(delivery, Verdict.ACK))
+    gate.add({"customer": ["c1"]})
+    for stamps in ([1, 2], "text", 5, {"customer": {"a": 1}}, {"customer": None}):
+        delivery = delivery_of(app, task)
+        head, payload = unpack(delivery.envelope.body)
+        head.stamps = stamps  # type: ignore[assignment]
+        try:
+            delivery.envelope.body = pack(head, payload)
+        except WireError:
+            continue
+        assert gate(delivery) is None
