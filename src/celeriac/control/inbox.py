@@ -104,11 +104,15 @@ class Inbox:
         except CeleryError as error:
             logger.debug("the standing orders were not read: %s", error)
             return
-        if mark == 0:
-            self._worker.remote.paused.clear()
+        remote = self._worker.remote
+        was_paused = mark == 0 and bool(remote.paused)
+        if was_paused:
+            remote.paused.clear()
         self._mark, self._read_at = new, now
-        if given or mark == 0:
-            self._worker.remote.obey(given)
+        if given:
+            remote.obey(given)
+        if was_paused:
+            remote.consume()
 
     def _run(self) -> None:
         subscription = self._subscription
