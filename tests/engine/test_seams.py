@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from celeriac import Celeriac, chord, signals
 from celeriac.client.compose import compose
 from celeriac.client.signals import SIGNALS
+from celeriac.control.ears import Ears
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.kernel.errors import WireError
 from celeriac.kernel.message import Delivery, Settlement, Verdict
@@ -255,3 +257,62 @@ def test_stamps_that_are_none_harm_nobody(app: Celeriac) -> None:
         except WireError:
             continue
         assert gate(delivery) is None
+
+
+# -- standing orders and remote control -----------------------------------------------------------
+
+
+def test_counts_are_read_while_tasks_end(app: Celeriac) -> None:
+    """`stats` looks at totals that the pool's thread is changing."""
+    with running_worker(app) as worker:
+        remote = worker.remote
+        stop = threading.Event()
+
+        def change() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                remote.totals[str(number % 50).encode()] = 1
+                remote.totals.pop(str((number - 25) % 50).encode(), None)
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        try:
+            for _ in range(2000):
+                remote.stats()
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_resumed_queue_is_taken_from_after_a_long_absence(app: Celeriac) -> None:
+    """The order that took a pause back may be gone when a worker hears again."""
+    task = app.task(name="t")(lambda: 1)
+    with running_worker(app) as worker:
+        app.control.pause("celery")
+        eventually(lambda: worker.remote.paused == {"celery"})
+        app.orders._orders.clear()
+        [ears] = [one for one in worker._services if isinstance(one, Ears)]
+        ears._ears[0]._read_at -= 10_000  # type: ignore[union-attr]
+        eventually(lambda: not worker.remote.paused)
+        assert task.delay().get(timeout=5) == 1
+
+
+def test_autoscale_of_a_pool_of_one_size_is_refused(app: Celeriac) -> None:
+    with running_worker(app, pool="solo"):
+        [reply] = app.control.autoscale(4, 2, reply=True, timeout=5.0, limit=1)
+    [said] = reply.values()
+    assert "error" in said
+
+
+def test_autoscale_stays_below_what_a_pool_can_be(app: Celeriac) -> None:
+    """Asked for more than a pool has room for, it goes on with what there is."""
+    with running_worker(app, pool="threads", concurrency=1) as worker:
+        real = worker.pool.resize
+        worker.pool.resize = lambda size: real(min(size, 3))  # type: ignore[method-assign]
+        app.control.autoscale(8, 5, reply=True, timeout=5.0, limit=1)
+        scaler = worker.remote.autoscaler
+        assert scaler is not None
+        eventually(lambda: scaler.info() == {"max": 3, "min": 3, "current": 3})
+        app.control.autoscale(2, 1, reply=True, timeout=5.0, limit=1)
+        eventually(lambda: worker.pool.size() == 2)
