@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ import pytest
 from celeriac import Celeriac, chord, signals
 from celeriac.client.compose import compose
 from celeriac.client.signals import SIGNALS
+from celeriac.control import inbox
 from celeriac.control.ears import Ears
 from celeriac.drivers.memory import MemoryFamily
-from celeriac.kernel.errors import WireError
+from celeriac.kernel.errors import BrokerUnavailable, WireError
 from celeriac.kernel.message import Delivery, Settlement, Verdict
 from celeriac.kernel.wire import pack, unpack
 from celeriac.testing import TaskKit
@@ -316,3 +318,31 @@ def test_autoscale_stays_below_what_a_pool_can_be(app: Celeriac) -> None:
         eventually(lambda: scaler.info() == {"max": 3, "min": 3, "current": 3})
         app.control.autoscale(2, 1, reply=True, timeout=5.0, limit=1)
         eventually(lambda: worker.pool.size() == 2)
+
+
+def test_a_bus_that_is_away_is_said_once(
+    app: Celeriac, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night without a broker is not a line a second in the log."""
+    monkeypatch.setattr(inbox, "AWAY", 0.01, raising=False)
+    caplog.set_level(logging.INFO, logger="celeriac.control")
+    tries: list[float] = []
+    with running_worker(app) as worker:
+        [ears] = [one for one in worker._services if isinstance(one, Ears)]
+        subscription: Any = ears._ears[0]._subscription  # type: ignore[union-attr]
+        real = subscription.poll
+
+        def away(wait: float) -> Any:
+            tries.append(wait)
+            raise BrokerUnavailable("away")
+
+        subscription.poll = away
+        subscription.wake()
+        eventually(lambda: len(tries) > 4)
+        subscription.poll = real
+        assert app.control.ping(timeout=5.0, limit=1)
+    said = [r.message for r in caplog.records if r.name == "celeriac.control"]
+    assert [text.partition(":")[0] for text in said] == [
+        "remote control is deaf until the broker is back",
+        "remote control hears again",
+    ]

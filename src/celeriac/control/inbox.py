@@ -30,6 +30,8 @@ logger = logging.getLogger("celeriac.control")
 TOPIC = "control"
 WAIT = 1.0
 """Seconds of one poll: how late a worker hears of standing orders whose command was lost."""
+AWAY = 1.0
+"""Seconds between attempts while the broker is away."""
 LARGEST = 1_000_000
 """Bytes of a command; a larger one is refused unread."""
 SLOW = 8
@@ -117,14 +119,20 @@ class Inbox:
     def _run(self) -> None:
         subscription = self._subscription
         assert subscription is not None
+        away = False
         try:
             while not self._stopping.is_set():
                 try:
                     messages = subscription.poll(WAIT)
                 except CeleryError as error:
-                    logger.warning("remote control is deaf for a while: %s", error)
-                    self._stopping.wait(1.0)
+                    if not away:
+                        logger.warning("remote control is deaf until the broker is back: %s", error)
+                    away = True
+                    self._stopping.wait(AWAY)
                     continue
+                if away:
+                    logger.info("remote control hears again")
+                    away = False
                 self.look()
                 for _, message in messages:
                     self.take(message, self._reply)
