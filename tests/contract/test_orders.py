@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.redis_server import redis_server
 
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.drivers.sqlite import SQLiteFamily
-from celeriac.ports.orders import Orders
+from celeriac.ports.orders import Order, Orders
 from celeriac.ports.registry import open_family
 from celeriac.testing.contract.orders import OrdersContract
 
@@ -37,3 +38,11 @@ class TestRedis(OrdersContract):
             family = open_family(f"redis://127.0.0.1:{port}/1")
             yield family.orders()
             family.close()
+
+    def test_what_is_ordered_after_a_loss_is_heard(self, orders: Any) -> None:
+        """A server that comes back without its last writes must not count below a worker's mark."""
+        orders.give([Order("pause", str(n)) for n in range(5)])
+        mark, _ = orders.since(0)
+        orders._server.call("FLUSHALL")
+        orders.give([Order("pause", "again")])
+        assert [order.key for order in orders.since(mark)[1]] == ["again"]

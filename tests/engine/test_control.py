@@ -153,7 +153,7 @@ def test_the_pool_grows_and_shrinks(app: Celeriac, worker: Any) -> None:
 def test_limits(app: Celeriac, worker: Any) -> None:
     good = asked(app, "rate_limit", task_name="add", rate_limit="100/m")
     assert good == {"ok": "new rate limit set successfully"}
-    assert worker.rates._rates["add"] == pytest.approx(100 / 60)
+    assert worker.rates._buckets["add"].rate == pytest.approx(100 / 60)
     assert "error" in asked(app, "rate_limit", task_name="add", rate_limit="often")
     off = asked(app, "rate_limit", task_name="add", rate_limit="0")
     assert off == {"ok": "rate limit disabled successfully"}

@@ -50,7 +50,7 @@ def test_a_thousand_tasks(app: Celeriac, pool: str) -> None:
             results = [t.delay(n) for n in range(1000)]
         assert [result.get(timeout=30) for result in results] == [2 * n for n in range(1000)]
         assert worker.held.all() == []
-        assert worker.stats()["total"] == 1000
+        eventually(lambda: worker.remote.stats()["total"] == {"t": 1000})
 
 
 def test_async_tasks_in_every_pool(app: Celeriac, pool: str) -> None:
@@ -140,7 +140,7 @@ def test_revoke_of_what_a_worker_holds(app: Celeriac) -> None:
             blocking = block.delay()
             held = t.delay()
         eventually(lambda: worker.held.all())
-        worker.revoke([held.id], terminate=False)
+        worker.remote.revoke([held.id])
         gate.set()
         blocking.get(timeout=10)
         eventually(lambda: held.state == "REVOKED")

@@ -145,7 +145,6 @@ class Beat:
 
     def _main(self) -> None:
         try:
-            (beat_embedded_init if self._embedded else beat_init).send(sender=self)
             self._run()
         except BaseException as error:
             self.error = error

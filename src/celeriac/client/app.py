@@ -792,7 +792,10 @@ class Celeriac:
         with self._lock:
             families, self._families = self._families, {}
             executor, sender, events = self._executor, self._sender, self._events
+            watcher = self._watcher
             self._reset_runtime()
+        if watcher is not None:
+            watcher.close()
         if sender is not None:
             sender.close()
         if events is not None:

@@ -79,7 +79,7 @@ class Carry:
 class Plan:
     """What is the same for every plain call of one task; made anew when a setting changes."""
 
-    __slots__ = ("codec", "compression", "fixed", "limit", "options", "queue", "version")
+    __slots__ = ("codec", "compression", "fixed", "limit", "options", "queue", "version", "wire")
 
     def __init__(self, app: Celeriac, name: str, task: Any) -> None:
         conf = app.conf
@@ -103,6 +103,7 @@ class Plan:
             self.queue = router.queue_for(self.options)
         except QueueNotFound:
             self.queue = ""  # a call that names another queue is right all the same
+        self.wire = router.wire_for(self.queue, self.options)
         self.limit: int = conf.task_max_body_size
 
 
@@ -208,7 +209,7 @@ def compose(
         carry.mark(head)
         embed = _embed_carry(embed, carry)
     head.links = embed is not NO_EMBED
-    wire = app.router.wire_for(queue, merged)
+    wire = plan.wire if merged is plan.options else app.router.wire_for(queue, merged)
     if wire and wire not in app.family(app.broker_url).broker().caps.wires:
         raise CapabilityMissing(
             f"{name} goes to queue {queue} with wire={wire!r}, which this broker cannot write: it"

@@ -72,7 +72,8 @@ class Publisher:
             if policy is None:
                 raise
             self._retry(envelopes, policy, error)
-        self.tell(envelopes)
+        if self._on_sent is not None or after_task_publish.receivers:
+            self.tell(envelopes)
 
     def tell(self, envelopes: Sequence[Envelope]) -> None:
         """Tell whoever wants to know what was sent, by this publisher or otherwise."""

@@ -22,6 +22,8 @@ Callback = Callable[[Record], None]
 
 IDLE = 1.0
 """Seconds of one poll; a safety net, since `add` ends a poll."""
+NOBODY = "-"
+"""An id that no task has: adding it ends a poll."""
 
 
 class Watcher:
@@ -38,6 +40,7 @@ class Watcher:
         self._waiting: dict[str, list[Callback]] = defaultdict(list)
         self._watch: Watch | None = None
         self._thread: threading.Thread | None = None
+        self._closing = False
 
     def add(self, task_id: str, callback: Callback) -> None:
         """Call `callback` with the record once it is final, from the watcher's thread."""
@@ -96,9 +99,26 @@ class Watcher:
             self.discard(task_id, callback)
         return found[0] if found else None
 
+    def close(self) -> None:
+        """End the thread, or have it end with the last waiter."""
+        with self._lock:
+            self._closing = True
+            watch, thread, waiting = self._watch, self._thread, bool(self._waiting)
+            if watch is None or thread is None or waiting:
+                return
+            watch.add((NOBODY,))
+        if thread is not threading.current_thread():
+            # It reads from a connection that is closed next, and would open it again.
+            thread.join(2 * IDLE)
+
     def _run(self, watch: Watch) -> None:
         idle = 0
         while True:
+            with self._lock:
+                idle = 0 if self._waiting else idle + 1
+                if idle > 6 or (idle and self._closing):
+                    self._watch = None
+                    break
             try:
                 records = watch.poll(IDLE)
             except BrokerUnavailable as error:
@@ -117,9 +137,4 @@ class Watcher:
                         callback(record)
                     except Exception:  # a caller's `then`: the others wait on this thread too
                         logger.exception("a callback of result %s failed", record.id)
-            with self._lock:
-                idle = 0 if self._waiting else idle + 1
-                if idle > 5:
-                    self._watch = None
-                    break
         watch.close()

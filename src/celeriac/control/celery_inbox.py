@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from celeriac.control.inbox import LARGEST, WAIT, Inbox, Message
+from celeriac.control.inbox import AWAY, LARGEST, WAIT, Inbox, Message
 from celeriac.kernel.celery_pidbox import command, reply
 from celeriac.kernel.errors import CeleryError, WireError
 from celeriac.kernel.ids import uuid
@@ -50,14 +50,19 @@ class CeleryInbox:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        away = False
         try:
             while not self._stopping.is_set():
                 try:
                     frames = self._mailbox.poll(WAIT)
                 except CeleryError as error:
-                    logger.warning("Celery's remote control is not heard for a while: %s", error)
-                    self._stopping.wait(1.0)
+                    # celeriac's own ear says it, where both are deaf.
+                    level = logging.DEBUG if away else logging.INFO
+                    logger.log(level, "Celery's remote control is not heard for a while: %s", error)
+                    away = True
+                    self._stopping.wait(AWAY)
                     continue
+                away = False
                 for frame in frames:
                     self._take(frame)
         finally:

@@ -30,6 +30,8 @@ logger = logging.getLogger("celeriac.control")
 TOPIC = "control"
 WAIT = 1.0
 """Seconds of one poll: how late a worker hears of standing orders whose command was lost."""
+AWAY = 1.0
+"""Seconds between attempts while the broker is away."""
 LARGEST = 1_000_000
 """Bytes of a command; a larger one is refused unread."""
 SLOW = 8
@@ -104,23 +106,33 @@ class Inbox:
         except CeleryError as error:
             logger.debug("the standing orders were not read: %s", error)
             return
-        if mark == 0:
-            self._worker.remote.paused.clear()
+        remote = self._worker.remote
+        was_paused = mark == 0 and bool(remote.paused)
+        if was_paused:
+            remote.paused.clear()
         self._mark, self._read_at = new, now
-        if given or mark == 0:
-            self._worker.remote.obey(given)
+        if given:
+            remote.obey(given)
+        if was_paused:
+            remote.consume()
 
     def _run(self) -> None:
         subscription = self._subscription
         assert subscription is not None
+        away = False
         try:
             while not self._stopping.is_set():
                 try:
                     messages = subscription.poll(WAIT)
                 except CeleryError as error:
-                    logger.warning("remote control is deaf for a while: %s", error)
-                    self._stopping.wait(1.0)
+                    if not away:
+                        logger.warning("remote control is deaf until the broker is back: %s", error)
+                    away = True
+                    self._stopping.wait(AWAY)
                     continue
+                if away:
+                    logger.info("remote control hears again")
+                    away = False
                 self.look()
                 for _, message in messages:
                     self.take(message, self._reply)

@@ -30,7 +30,7 @@ class Autoscaler(Service):
     :param most: places at the most.
     :param least: places at the least.
     :param keep: seconds of idleness before the pool shrinks.
-    :raises ImproperlyConfigured: the bounds contradict each other.
+    :raises ImproperlyConfigured: the bounds contradict each other, or the pool has one size.
     """
 
     name = "autoscale"
@@ -38,6 +38,8 @@ class Autoscaler(Service):
     def __init__(self, worker: Worker, most: int, least: int, *, keep: float = KEEP) -> None:
         super().__init__()
         _check(most, least)
+        if worker.pool.traits.name == "solo":
+            raise ImproperlyConfigured("the solo pool runs one task at a time: use -P prefork")
         self._worker, self._keep = worker, keep
         self.most, self.least = most, least
         self._look = threading.Event()
@@ -63,7 +65,12 @@ class Autoscaler(Service):
                 spare_since = None
             if wanted != size:
                 logger.info("autoscale: %d of %d places are busy, now %d", busy, size, wanted)
-                self._worker.resize(wanted)
+                try:
+                    self._worker.resize(wanted)
+                except ImproperlyConfigured as error:
+                    self.most = self._worker.pool.size()
+                    self.least = min(self.least, self.most)
+                    logger.warning("autoscale: %s", error)
             self._look.wait(LOOK)
             self._look.clear()
 

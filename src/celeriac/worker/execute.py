@@ -360,6 +360,7 @@ class Execution:
 
     def _fail(self, job: _Job, error: BaseException) -> Settlement:
         """Return the settlement of a task whose outcome cannot be carried on."""
+        job.attempt.error = error  # what events tell, whatever the function did
         self._log_error(job, error)
         if task_failure.receivers:
             signal_failure(job.prepared.task, job.request, error, job.attempt.traceback)
@@ -538,7 +539,10 @@ class Execution:
         name = head.task if head is not None else "?"
         reason = f"{type(error).__name__}: {error!s:.500}"
         logger.error("Task %s[%s] is buried: %s", name, delivery.envelope.id, reason)
-        self._teller.unrunnable(delivery, name, error)
+        if isinstance(error, WorkerLostError):
+            self._teller.failed(delivery, error)
+        else:
+            self._teller.unrunnable(delivery, name, error, final=True)
         settlement = Settlement(delivery, Verdict.BURY, reason=reason)
         return self._end_unread(settlement, head, FAILURE, error)
 
@@ -562,10 +566,10 @@ class Execution:
         """
         conf, now = self._app.conf, self._app.clock.time()
         first = head.parked_at or now
-        if isinstance(error, NotRegistered):
-            self._teller.unrunnable(delivery, head.task, error)
         if now - first >= conf.task_unknown_patience:
             return self._bury(delivery, head, error)
+        if isinstance(error, NotRegistered):
+            self._teller.unrunnable(delivery, head.task, error, final=False)
         delay = min(LONGEST_PARK, conf.task_unknown_delay * 2.0**head.parked)
         delay = max(0.01, min(delay, first + conf.task_unknown_patience - now))
         logger.warning(

@@ -1,6 +1,7 @@
 """What stands between a claim and the pool: revocations and rate limits.
 
-Owns: Revoked, RevokedStamps, NewLimits, RateGate.  Thread rule: `Revoked` from any thread; a `RateGate` from the fetcher's.
+Owns: Revoked, RevokedStamps, NewLimits, RateGate.  Thread rule: asked in the fetcher's
+thread; what fills and changes them comes from any.
 May import: kernel.
 """
 
@@ -136,7 +137,6 @@ class RateGate:
     """
 
     def __init__(self, rates: Mapping[str, str | float]) -> None:
-        self._rates: dict[str, float] = {}
         self._buckets: dict[str, TokenBucket] = {}
         self._queue_until: dict[str, float] = {}
         for name, rate in rates.items():
@@ -145,11 +145,10 @@ class RateGate:
     def limit(self, name: str, rate: str | float | None) -> None:
         """Change a task's rate; None or 0 takes it away."""
         per_second = parse_rate(rate)
+        self._queue_until.pop(name, None)  # those in it waited at another rate
         if not per_second:
             self._buckets.pop(name, None)
-            self._rates.pop(name, None)
             return
-        self._rates[name] = per_second
         self._buckets[name] = TokenBucket(per_second, max(1.0, per_second / 10))
 
     def __call__(self, delivery: Delivery) -> Settlement | None:
@@ -168,8 +167,8 @@ class RateGate:
         if bucket is None or bucket.take(now):
             return None
         # Each one that is put off takes the next turn, so that they come back one by one.
-        turn = max(now + bucket.wait(now), self._queue_until.get(name, 0.0)) + 1 / self._rates[name]
-        limit = now + max(60.0, 100 / self._rates[name])
+        turn = max(now + bucket.wait(now), self._queue_until.get(name, 0.0)) + 1 / bucket.rate
+        limit = now + max(60.0, 100 / bucket.rate)
         turn = min(turn, limit)
         self._queue_until[name] = turn
         again = replace(delivery.envelope, not_before=time.time() + turn - now)

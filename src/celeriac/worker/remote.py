@@ -129,7 +129,7 @@ class Remote:
         used = resource.getrusage(resource.RUSAGE_SELF)
         pids: list[int] = getattr(worker.pool, "pids", list)() or [os.getpid()]
         found: dict[str, Any] = {
-            "total": {name.decode(errors="replace"): n for name, n in self.totals.items()},
+            "total": {name.decode(errors="replace"): n for name, n in dict(self.totals).items()},
             "pid": os.getpid(),
             "clock": str(int(time.time())),
             "uptime": int(time.time() - worker.started_at),

@@ -23,9 +23,8 @@ from celeriac.client.signals import (
 from celeriac.kernel.errors import Ignore, NotRegistered, Reject, Retry, Terminated, WireError
 from celeriac.kernel.events import Received, Started, Succeeded, event, written
 from celeriac.kernel.failure import traceback_text
-from celeriac.kernel.message import Delivery, Settlement
+from celeriac.kernel.message import Delivery, Settlement, Verdict
 from celeriac.kernel.redact import bounded_repr
-from celeriac.kernel.states import FAILURE
 from celeriac.kernel.wire import iso_time
 from celeriac.ports.registry import accept
 from celeriac.worker.request import Message, Request
@@ -120,9 +119,9 @@ class Teller:
         limit: int,
     ) -> None:
         """Send the event of how a task ended."""
-        record = settlement.record
-        if error is None and (record is None or record.state != FAILURE):
-            if self._tell is not None:
+        if error is None:
+            # Not one that must run again, since the store was away for what follows it.
+            if self._tell is not None and settlement.verdict is Verdict.ACK:
                 now, shown = self._app.clock.time(), bounded_repr(value, limit)
                 try:
                     self._tell((written(Succeeded(now, request.id, shown, settlement.runtime)),))
@@ -170,9 +169,14 @@ class Teller:
                 expired=expired,
             )
 
-    def unrunnable(self, delivery: Delivery, name: str, error: BaseException) -> None:
-        """Tell that a message is no task, or one that is not known here."""
-        if self._switch[0] and not isinstance(error, NotRegistered):
+    def unrunnable(
+        self, delivery: Delivery, name: str, error: BaseException, *, final: bool
+    ) -> None:
+        """Tell that a message is no task, or one that is not known here.
+
+        :param final: it is buried, and not left to another worker.
+        """
+        if self._switch[0] and final:
             self._failed_event(delivery, error)
         if isinstance(error, NotRegistered) and task_unknown.receivers:
             message = Message(delivery)

@@ -249,8 +249,8 @@ class Ringer:
             return
         try:
             os.write(fd, b"!")
-        except BlockingIOError:
-            pass  # it is full: the waiter has enough to wake it
+        except (BlockingIOError, BrokenPipeError):
+            pass  # it is full: the waiter has enough to wake it; or the waiter has just left
         finally:
             os.close(fd)
 
