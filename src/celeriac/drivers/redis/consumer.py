@@ -63,7 +63,9 @@ class RedisConsumer:
         self._look_at = 0.0
         """`time.monotonic()` at which Celery's lists are looked at in any case."""
         self._bell = Bell(server)
-        self._wanted = self._queues = tuple(queues)
+        self._wanted = self._watched = tuple(queues)
+        self._queues = self._watched
+        """What is watched, the next one to be asked first."""
         self._bell.listen(self._bells())
         self._closed = False
         self._unsure = ""
@@ -100,8 +102,9 @@ class RedisConsumer:
         """Take envelopes under this holder's lease."""
         ends = time.monotonic() + wait
         while True:
-            if self._wanted is not self._queues:
-                self._queues = self._wanted
+            wanted = self._wanted
+            if wanted is not self._watched:
+                self._watched = self._queues = wanted
                 self._bell.listen(self._bells())
             if limit <= 0 or not self._queues:
                 return ()
@@ -189,7 +192,7 @@ class RedisConsumer:
             queues = self._queues
             if len(queues) > 1:
                 # The next one is asked first the next time: none starves behind a busy one.
-                self._queues = self._wanted = queues = (*queues[1:], queues[0])
+                self._queues = queues = (*queues[1:], queues[0])
             args = (token, limit, suspects, int(self._lease * 1000), *queues)
         self._unsure = token
         try:

@@ -1,0 +1,98 @@
+"""The Redis driver under odd timing: clocks apart, tokens that go astray, scripts that meet odd keys."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.project import eventually
+from tests.support.redis import RedisServer
+
+from celeriac.drivers.redis import RedisFamily
+from celeriac.drivers.redis.consumer import RedisConsumer
+from celeriac.drivers.redis.script import CLAIM
+from celeriac.kernel.errors import BrokerUnavailable
+from celeriac.kernel.message import Delivery, Envelope
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: RedisServer) -> RedisServer:
+    running.cli("FLUSHALL")
+    running.cli("CONFIG", "SET", "maxmemory", "0")
+    return running
+
+
+@pytest.fixture
+def family(server: RedisServer) -> Iterator[RedisFamily]:
+    family = RedisFamily(server.url(), {})
+    yield family
+    family.close()
+
+
+def task(name: str, queue: str = "q", **fields: Any) -> Envelope:
+    return Envelope(name, queue, b"body", **fields)
+
+
+def names(batch: Any) -> list[str]:
+    return [delivery.envelope.id for delivery in batch]
+
+
+def scripts_run(server: RedisServer) -> int:
+    return int(server.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+class Worker:
+    """A thread that claims once."""
+
+    def __init__(self, consumer: RedisConsumer, limit: int = 1, wait: float = 20.0) -> None:
+        self.consumer = consumer
+        self.got: list[Delivery] = []
+        self.at = 0.0
+        self._thread = threading.Thread(target=self._run, args=(limit, wait), daemon=True)
+        self._thread.start()
+
+    def _run(self, limit: int, wait: float) -> None:
+        self.got += self.consumer.claim(limit, wait=wait)
+        self.at = time.monotonic()
+
+    def join(self) -> None:
+        self.consumer.wake()
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+        self.consumer.close()
+
+
+def blocked(server: RedisServer) -> int:
+    return int(server.info("clients")["blocked_clients"])
+
+
+def test_watching_other_queues_while_a_claim_begins_is_not_forgotten(
+    family: RedisFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = family.broker()
+    consumer = broker.consume(["a", "b"], owner="w", lease=60)
+    take = consumer._take
+
+    def late(limit: int, suspects: int) -> list[Delivery]:
+        # As another thread would, when the claim has looked at its queues already.
+        consumer.watch(["c"])
+        return take(limit, suspects)
+
+    monkeypatch.setattr(consumer, "_take", late)
+    assert consumer.claim(1, wait=0) == ()
+    monkeypatch.setattr(consumer, "_take", take)
+    broker.publish([task("one", "c"), task("two", "a")])
+    assert names(consumer.claim(5, wait=0)) == ["one"]
+    consumer.close()
