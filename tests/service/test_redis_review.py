@@ -17,6 +17,7 @@ from celeriac.drivers.redis.consumer import RedisConsumer
 from celeriac.drivers.redis.script import CLAIM
 from celeriac.kernel.errors import BrokerUnavailable
 from celeriac.kernel.message import Delivery, Envelope
+from celeriac.kernel.wire import Headers, pack
 
 pytestmark = pytest.mark.service
 
@@ -43,6 +44,11 @@ def family(server: RedisServer) -> Iterator[RedisFamily]:
 
 def task(name: str, queue: str = "q", **fields: Any) -> Envelope:
     return Envelope(name, queue, b"body", **fields)
+
+
+def celery_task(name: str, queue: str = "q", **fields: Any) -> Envelope:
+    body = pack(Headers("t", name), b"[[],{},{}]")
+    return Envelope(name, queue, body, wire="celery", **fields)
 
 
 def names(batch: Any) -> list[str]:
@@ -95,4 +101,56 @@ def test_watching_other_queues_while_a_claim_begins_is_not_forgotten(
     monkeypatch.setattr(consumer, "_take", take)
     broker.publish([task("one", "c"), task("two", "a")])
     assert names(consumer.claim(5, wait=0)) == ["one"]
+    consumer.close()
+
+
+# -- clocks -----------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The module `time`, with wall clock time that is wrong by some seconds."""
+
+    def __init__(self, off: float) -> None:
+        self._off = off
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def time(self) -> float:
+        return time.time() + self._off
+
+
+@pytest.fixture(params=[30.0, -30.0], ids=["ahead", "behind"])
+def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(request.param)
+    monkeypatch.setattr("celeriac.drivers.redis.consumer.time", clock)
+    monkeypatch.setattr("celeriac.drivers.redis.celery_lists.time", clock)
+    return clock
+
+
+def test_a_worker_whose_clock_is_wrong_wakes_when_a_task_is_due_and_not_all_the_time(
+    server: RedisServer, family: RedisFamily, clock: Clock
+) -> None:
+    broker = family.broker()
+    due = time.time() + 0.6
+    broker.publish([task("later", not_before=due)])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    before = scripts_run(server)
+    assert names(consumer.claim(1, wait=5)) == ["later"]
+    assert -0.001 < time.time() - due < 0.5
+    assert scripts_run(server) - before < 12
+    consumer.close()
+
+
+def test_a_worker_whose_clock_is_wrong_waits_for_celerys_too(
+    server: RedisServer, family: RedisFamily, clock: Clock
+) -> None:
+    broker = family.broker()
+    due = time.time() + 0.6
+    broker.publish([celery_task("later", not_before=due)])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    before = scripts_run(server)
+    assert names(consumer.claim(1, wait=5)) == ["later"]
+    assert -0.001 < time.time() - due < 0.5
+    assert scripts_run(server) - before < 20
     consumer.close()

@@ -82,7 +82,7 @@ class CeleryLists:
         self.known: frozenset[str] = frozenset()
         """The queues that Celery knows too, as the last claim saw them."""
         self.due = float("inf")
-        """Unix seconds at which something becomes due."""
+        """`time.monotonic()` at which something becomes due."""
 
     def _run(self, script: Any, *args: Any) -> Any:
         return self._server.run(script, self._keys.messages, (*self._head, *args))
@@ -101,25 +101,27 @@ class CeleryLists:
         until = time.monotonic() + self._lease
         self.unsure = token
         try:
-            due, broken, known, *flat = self._run(CELERY_CLAIM, *args)
+            due, broken, known, now, *flat = self._run(CELERY_CLAIM, *args)
         except BrokerRejected:
             self.unsure = ""  # it was not run
             raise
         if not again:
-            self.due = float(due) if due else float("inf")
+            self.due = time.monotonic() + max(0.0, float(due)) if due else float("inf")
             self.known = frozenset(
                 queue for queue, flag in zip(queues, known, strict=True) if flag == ord("1")
             )
         self._taken = self._taken or bool(flat)
         if broken:
             logger.error("%d messages that are no JSON were put into quarantine", broken)
-        batch = self._read(flat, until)
+        batch = self._read(flat, until, float(now))
         self.unsure = ""
         return batch or (self.claim(queues, limit, suspects) if again else batch)
 
-    def _read(self, flat: Sequence[Any], until: float) -> list[Delivery]:
-        """Return what can be run; what is too early is delayed, what is wrong set aside."""
-        now = time.time()
+    def _read(self, flat: Sequence[Any], until: float, now: float) -> list[Delivery]:
+        """Return what can be run; what is too early is delayed, what is wrong set aside.
+
+        :param now: unix seconds by the server's clock, which sees to what is delayed.
+        """
         batch: list[Delivery] = []
         aside: list[Any] = []
         for i in range(0, len(flat), 4):
@@ -140,7 +142,7 @@ class CeleryLists:
                 continue
             if envelope.not_before > now:
                 aside += _plain("D", tag, f"{envelope.not_before:.6f}")
-                self.due = min(self.due, envelope.not_before)
+                self.due = min(self.due, time.monotonic() + envelope.not_before - now)
                 continue
             batch.append(Delivery(envelope, Tag(tag.decode()), until, int(losses) + 1))
         if aside:

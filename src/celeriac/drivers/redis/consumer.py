@@ -138,9 +138,8 @@ class RedisConsumer:
         celery = self._celery
         if celery is None:
             return self._due
-        due = celery.due - time.time() + time.monotonic()
         hears = celery.known and not self._bell.ears.deaf
-        return min(self._due, due, self._due if hears else self._look_at)
+        return min(self._due, celery.due, self._due if hears else self._look_at)
 
     def _take_both(self, limit: int, suspects: int) -> list[Delivery]:
         """Take from the own queues, and from Celery's lists: now these first, now those."""
@@ -207,7 +206,7 @@ class RedisConsumer:
         due = flat[0]
         self._due = float("inf")
         if due:
-            self._due = time.monotonic() + max(0.0, float(due) - time.time())
+            self._due = time.monotonic() + max(0.0, float(due))
         batch = [
             Delivery(unpack(flat[i], flat[i + 1]), token, until, int(flat[i + 2]) + 1)
             for i in range(1, len(flat), 3)

@@ -1,5 +1,6 @@
 -- ARGV: P, holder, token, limit, suspects, lease (ms), queues...
--- Returns the next due time ('' where none), then (id, value, losses) each.
+-- Returns the seconds until the next is due ('' where none: told by the server's clock, which may not
+-- be the worker's), then (id, value, losses) each.
 local holder, token = ARGV[2], ARGV[3]
 local limit, suspects, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = seconds()
@@ -83,5 +84,8 @@ else
       found[1] = head[2]
     end
   end
+end
+if found[1] ~= '' then
+  found[1] = string.format('%.6f', tonumber(found[1]) - tonumber(now))
 end
 return found
