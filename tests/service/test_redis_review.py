@@ -154,3 +154,28 @@ def test_a_worker_whose_clock_is_wrong_waits_for_celerys_too(
     assert -0.001 < time.time() - due < 0.5
     assert scripts_run(server) - before < 20
     consumer.close()
+
+
+# -- waking -----------------------------------------------------------------------------------------
+
+
+def test_a_worker_whose_claim_never_arrived_claims_again_at_once(
+    family: RedisFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = family.broker()
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    run = family.server.run
+
+    def lost(which: Any, keys: Any, args: Any) -> Any:
+        if which is CLAIM:
+            raise BrokerUnavailable("the connection broke before it was sent")
+        return run(which, keys, args)
+
+    assert consumer.claim(1, wait=0) == ()
+    broker.publish([task("a")])
+    monkeypatch.setattr(family.server, "run", lost)
+    with pytest.raises(BrokerUnavailable):
+        consumer.claim(1, wait=0)
+    monkeypatch.setattr(family.server, "run", run)
+    assert names(consumer.claim(1, wait=0)) == ["a"]
+    consumer.close()

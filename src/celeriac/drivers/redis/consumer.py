@@ -183,7 +183,8 @@ class RedisConsumer:
 
     def _take(self, limit: int, suspects: int) -> list[Delivery]:
         until = time.monotonic() + self._lease
-        if self._unsure:
+        again = bool(self._unsure)
+        if again:
             token, script = self._unsure, REFETCH
             args: tuple[Any, ...] = (token,)
         else:
@@ -213,7 +214,8 @@ class RedisConsumer:
         ]
         if len(batch) > 1 and len(self._queues) + suspects > 1:
             batch.sort(key=_urgency)
-        return batch
+        # Where that claim was never made, what the bell rang for is still there.
+        return self._take(limit, suspects) if again and not batch else batch
 
     # -- settling -------------------------------------------------------------------------------
 
