@@ -179,3 +179,22 @@ def test_a_worker_whose_claim_never_arrived_claims_again_at_once(
     monkeypatch.setattr(family.server, "run", run)
     assert names(consumer.claim(1, wait=0)) == ["a"]
     consumer.close()
+
+
+@pytest.mark.parametrize(("make", "waits"), [(task, 1), (celery_task, 5)], ids=["own", "celery"])
+def test_what_a_dead_worker_had_wakes_as_many_workers(
+    server: RedisServer, family: RedisFamily, make: Any, waits: int
+) -> None:
+    broker = family.broker()
+    broker.publish([make(f"t{n}") for n in range(4)])
+    dead = broker.consume(["q"], owner="dead", lease=60)
+    assert len(dead.claim(4, wait=0)) == 4
+    workers = [Worker(broker.consume(["q"], owner=f"w{n}", lease=60), limit=8) for n in range(4)]
+    eventually(lambda: blocked(server) == 4 * waits)
+    began = time.monotonic()
+    dead.close()
+    eventually(lambda: all(worker.got for worker in workers), within=3)
+    assert max(worker.at for worker in workers) - began < 0.4
+    assert sorted(names(d for w in workers for d in w.got)) == ["t0", "t1", "t2", "t3"]
+    for worker in workers:
+        worker.join()

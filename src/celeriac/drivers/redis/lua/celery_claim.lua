@@ -64,6 +64,10 @@ for i = 11, #ARGV, step do
         take(raw, losses, ARGV[i], list, ARGV[i + 1])
       end
     end
+    if #popped > 0 then
+      -- The others that have lost a worker are for other workers.
+      ring(ARGV[i], redis.call('ZCARD', P .. 'cs:' .. ARGV[i]))
+    end
   end
 end
 
