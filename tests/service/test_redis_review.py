@@ -198,3 +198,23 @@ def test_what_a_dead_worker_had_wakes_as_many_workers(
     assert sorted(names(d for w in workers for d in w.got)) == ["t0", "t1", "t2", "t3"]
     for worker in workers:
         worker.join()
+
+
+def test_a_worker_that_is_full_takes_no_ring_from_another(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker = family.broker()
+    first = Worker(broker.consume(["q"], owner="first", lease=60))
+    eventually(lambda: blocked(server) == 1)
+    broker.publish([celery_task("celery")])
+    # One of Celery's fills it, while it waits to be rung for its own.
+    eventually(lambda: first.got)
+    eventually(lambda: blocked(server) == 0)
+    second = Worker(broker.consume(["q"], owner="second", lease=60))
+    eventually(lambda: blocked(server) == 5)
+    began = time.monotonic()
+    broker.publish([task("own")])
+    eventually(lambda: second.got, within=10)
+    assert second.at - began < 0.4
+    first.join()
+    second.join()

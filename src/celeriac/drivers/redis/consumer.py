@@ -111,6 +111,8 @@ class RedisConsumer:
             if self._should_look(suspects):
                 batch = self._take_both(min(limit, MOST), suspects)
                 if batch:
+                    if len(batch) >= limit:
+                        self._pass_on()
                     return batch
                 self._suspects = suspects
             left = ends - time.monotonic()
@@ -140,6 +142,15 @@ class RedisConsumer:
             return self._due
         hears = celery.known and not self._bell.ears.deaf
         return min(self._due, celery.due, self._due if hears else self._look_at)
+
+    def _pass_on(self) -> None:
+        """Let others have the ring that this worker, which has no room for more, may get."""
+        if self._bell.silence():
+            with contextlib.suppress(BrokerUnavailable, BrokerRejected):
+                # A claim of nothing rings for whoever has room.
+                args = (self._keys.prefix, self._holder, "", 0, 0, 0, *self._queues)
+                self._server.run(CLAIM, self._keys.messages, args)
+                self._bell.rang = False
 
     def _take_both(self, limit: int, suspects: int) -> list[Delivery]:
         """Take from the own queues, and from Celery's lists: now these first, now those."""
@@ -203,7 +214,7 @@ class RedisConsumer:
             # A password that was changed, a right that was taken away: it may be mended while the
             # worker is there, and a worker that goes away would not see it.
             raise BrokerUnavailable(str(error)) from error
-        self._unsure = ""
+        self._unsure, self._bell.rang = "", False
         due = flat[0]
         self._due = float("inf")
         if due:
