@@ -218,3 +218,32 @@ def test_a_worker_that_is_full_takes_no_ring_from_another(
     assert second.at - began < 0.4
     first.join()
     second.join()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unknown", "known"])
+def test_an_idle_worker_runs_hardly_a_script(
+    server: RedisServer, family: RedisFamily, known: bool
+) -> None:
+    if known:
+        for queue in ("a", "b", "c"):
+            server.cli("SADD", f"_kombu.binding.{queue}", "x")
+    consumer = family.broker().consume(["a", "b", "c"], owner="w", lease=60)
+    before = scripts_run(server)
+    for _ in range(5):
+        assert consumer.claim(4, wait=0.7) == ()
+    # Two looks at first; perhaps two more when the bell is asked again.
+    assert scripts_run(server) - before <= 5
+    consumer.close()
+
+
+def test_a_queue_that_celery_learns_of_later_is_looked_at_beside_one_it_knows(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    server.cli("SADD", "_kombu.binding.known", "x")
+    worker = Worker(family.broker().consume(["known", "new"], owner="w", lease=60))
+    eventually(lambda: blocked(server) == 5)
+    began = time.monotonic()
+    family.broker().publish([celery_task("a", "new")])
+    eventually(lambda: worker.got)
+    assert worker.at - began < 2.5
+    worker.join()

@@ -117,6 +117,13 @@ class CeleryLists:
         self.unsure = ""
         return batch or (self.claim(queues, limit, suspects) if again else batch)
 
+    def exist(self, queues: Sequence[str]) -> bool:
+        """Return whether Celery has heard of a queue, or there is a message in one of its lists."""
+        layout = self.layout
+        names = [layout.binding(queue)[0] for queue in queues]
+        names += [name for queue in queues for name in layout.lists(queue)]
+        return bool(self._server.call("EXISTS", *names))
+
     def _read(self, flat: Sequence[Any], until: float, now: float) -> list[Delivery]:
         """Return what can be run; what is too early is delayed, what is wrong set aside.
 

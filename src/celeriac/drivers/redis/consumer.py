@@ -41,7 +41,7 @@ TOKEN = 16
 REFUSED = 30.0
 """Seconds until Celery's lists are looked at again after the server refused."""
 LOOK = 1.0
-"""Seconds between looks into Celery's lists of queues that Celery does not know."""
+"""Seconds between looks at Celery's lists of queues that Celery does not know."""
 
 
 class RedisConsumer:
@@ -132,16 +132,36 @@ class RedisConsumer:
             rang, woken = bell.wait(0)
             self._woken = self._woken or woken
             if not rang:
-                return time.monotonic() >= self._next() or suspects > self._suspects
+                due = time.monotonic() >= self._next_due() or suspects > self._suspects
+                return due or self._has_come()
         return True
+
+    def _has_come(self) -> bool:
+        """Look now and then, at little cost, whether Celery's lists that ring for nobody have come."""
+        celery = self._celery
+        if celery is None or time.monotonic() < self._next():
+            return False
+        self._look_at = time.monotonic() + LOOK
+        deaf = self._bell.ears.deaf
+        quiet = [queue for queue in self._queues if deaf or queue not in celery.known]
+        try:
+            if not celery.exist(quiet):
+                return False
+        except BrokerRejected:
+            pass  # the look will say why
+        self._look_at = 0.0
+        return True
+
+    def _next_due(self) -> float:
+        """Return the `time.monotonic()` at which something becomes due."""
+        return self._due if self._celery is None else min(self._due, self._celery.due)
 
     def _next(self) -> float:
         """Return the `time.monotonic()` at which to look without having been rung."""
-        celery = self._celery
-        if celery is None:
-            return self._due
-        hears = celery.known and not self._bell.ears.deaf
-        return min(self._due, celery.due, self._due if hears else self._look_at)
+        due, celery = self._next_due(), self._celery
+        if celery is None or (len(celery.known) == len(self._queues) and not self._bell.ears.deaf):
+            return due
+        return min(due, self._look_at)
 
     def _pass_on(self) -> None:
         """Let others have the ring that this worker, which has no room for more, may get."""
