@@ -16,7 +16,7 @@ from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.consumer import RedisConsumer
 from celeriac.drivers.redis.script import CLAIM
 from celeriac.kernel.errors import BrokerUnavailable
-from celeriac.kernel.message import Delivery, Envelope
+from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
 from celeriac.kernel.wire import Headers, pack
 
 pytestmark = pytest.mark.service
@@ -43,12 +43,11 @@ def family(server: RedisServer) -> Iterator[RedisFamily]:
 
 
 def task(name: str, queue: str = "q", **fields: Any) -> Envelope:
-    return Envelope(name, queue, b"body", **fields)
+    return Envelope(name, queue, pack(Headers("t", name), b"[[],{},{}]"), **fields)
 
 
 def celery_task(name: str, queue: str = "q", **fields: Any) -> Envelope:
-    body = pack(Headers("t", name), b"[[],{},{}]")
-    return Envelope(name, queue, body, wire="celery", **fields)
+    return task(name, queue, wire="celery", **fields)
 
 
 def names(batch: Any) -> list[str]:
@@ -247,3 +246,46 @@ def test_a_queue_that_celery_learns_of_later_is_looked_at_beside_one_it_knows(
     eventually(lambda: worker.got)
     assert worker.at - began < 2.5
     worker.join()
+
+
+# -- scripts that meet what they do not expect ------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [task, celery_task], ids=["own", "celery"])
+@pytest.mark.parametrize(
+    ("there", "record"),
+    [
+        ("RPUSH", Record("bad", "SUCCESS", b'{"status": "SUCCESS"}')),
+        ("", Record("bad", "SUCCESS", b'{"status": "SUCCESS"}', expires_at=1e18)),
+    ],
+    ids=["other type", "expires never"],
+)
+def test_a_result_that_redis_will_not_have_takes_no_task_with_it(
+    server: RedisServer, family: RedisFamily, make: Any, there: str, record: Record
+) -> None:
+    if there:
+        server.cli(there, "celery-task-meta-bad", "x")
+    broker = family.broker()
+    broker.publish([make("first"), make("bad"), make("last")])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    held = consumer.claim(3, wait=0)
+    first, bad, last = held
+    batch = [
+        Settlement(first, Verdict.RELEASE),
+        Settlement(bad, Verdict.ACK, record=record, publish=[task("next")]),
+        Settlement(last, Verdict.ACK),
+    ]
+    assert list(consumer.settle(batch)) == []
+    assert sorted(names(consumer.claim(9, wait=0))) == ["first", "next"]
+    assert family.results().fetch(["bad"])["bad"].state == "SUCCESS"
+    consumer.close()
+
+
+def test_a_reason_that_is_no_text_can_be_written(family: RedisFamily) -> None:
+    broker = family.broker()
+    broker.publish([task("a")])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    (held,) = consumer.claim(1, wait=0)
+    assert list(consumer.settle([Settlement(held, Verdict.BURY, reason="file \udcff")])) == []
+    assert broker.buried(limit=1)[0].reason == "file \\udcff"
+    consumer.close()
