@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -288,4 +290,21 @@ def test_a_reason_that_is_no_text_can_be_written(family: RedisFamily) -> None:
     (held,) = consumer.claim(1, wait=0)
     assert list(consumer.settle([Settlement(held, Verdict.BURY, reason="file \udcff")])) == []
     assert broker.buried(limit=1)[0].reason == "file \\udcff"
+    consumer.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"compression": ["gzip"]}, {"task": "t", "id": "a", "retries": -1}],
+    ids=["compression", "retries"],
+)
+def test_a_message_that_is_wrong_in_an_odd_way_ends_no_worker(
+    server: RedisServer, family: RedisFamily, headers: dict[str, Any]
+) -> None:
+    body = base64.b64encode(b"[[],{},{}]").decode()
+    raw = {"body": body, "headers": headers, "properties": {"body_encoding": "base64"}}
+    server.cli("LPUSH", "q", json.dumps(raw))
+    consumer = family.broker().consume(["q"], owner="w", lease=60)
+    assert consumer.claim(1, wait=0) == ()
+    assert server.cli("LLEN", "{celeriac}:quarantine:q") == 1
     consumer.close()

@@ -135,7 +135,8 @@ class CeleryLists:
             tag, losses, queue, raw = flat[i : i + 4]
             try:
                 envelope = decode(raw, queue=queue.decode(), now=now)
-            except WireError as error:
+            except Exception as error:
+                # Whatever is wrong with it: it must not end one worker after the other.
                 logger.error(
                     "a message of queue %s cannot be read and was put into quarantine"
                     " (the list %squarantine:%s): %s: %s",
