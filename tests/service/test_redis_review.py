@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -17,7 +18,7 @@ from tests.support.redis import RedisServer
 from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.consumer import RedisConsumer
 from celeriac.drivers.redis.script import CLAIM
-from celeriac.kernel.errors import BrokerUnavailable
+from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
 from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
 from celeriac.kernel.wire import Headers, pack
 
@@ -307,4 +308,29 @@ def test_a_message_that_is_wrong_in_an_odd_way_ends_no_worker(
     consumer = family.broker().consume(["q"], owner="w", lease=60)
     assert consumer.claim(1, wait=0) == ()
     assert server.cli("LLEN", "{celeriac}:quarantine:q") == 1
+    consumer.close()
+
+
+def test_outcomes_wait_while_the_server_refuses_the_login(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker = family.broker()
+    broker.publish([task("a")])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    (held,) = consumer.claim(1, wait=0)
+    server.cli("CONFIG", "SET", "requirepass", "another")
+    try:
+        server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with contextlib.suppress(BrokerUnavailable):
+            consumer.extend([held], lease=60)  # it finds out that the connection is gone
+        with pytest.raises(BrokerUnavailable, match="refused the login"):
+            consumer.extend([held], lease=60)
+        with pytest.raises(BrokerUnavailable, match="refused the login"):
+            consumer.settle([Settlement(held, Verdict.ACK)])
+        with pytest.raises(BrokerRejected, match="refused the login"):
+            broker.publish([task("b")])
+    finally:
+        server.cli("CONFIG", "SET", "requirepass", "")
+    assert list(consumer.extend([held], lease=60)) == []
+    assert list(consumer.settle([Settlement(held, Verdict.ACK)])) == []
     consumer.close()

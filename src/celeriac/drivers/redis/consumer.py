@@ -9,12 +9,12 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from celeriac.drivers.redis.bell import Bell
 from celeriac.drivers.redis.celery_lists import CeleryLists, Tag
-from celeriac.drivers.redis.connection import Server
+from celeriac.drivers.redis.connection import LoginRefused, Server
 from celeriac.drivers.redis.fields import fields
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.message import burial_head, unpack
@@ -119,7 +119,8 @@ class RedisConsumer:
             if left <= 0 or self._closed or self._woken:
                 self._woken = False
                 return ()
-            self._bell.ask()
+            with _mendable():
+                self._bell.ask()
             left = min(left, max(0.0, self._next() - time.monotonic()))
             if self._bell.wait(left)[1]:
                 self._woken = True
@@ -231,8 +232,7 @@ class RedisConsumer:
                 script, self._keys.messages, (self._keys.prefix, self._holder, *args)
             )
         except BrokerRejected as error:
-            # A password that was changed, a right that was taken away: it may be mended while the
-            # worker is there, and a worker that goes away would not see it.
+            # A worker that goes away would not see it mended.
             raise BrokerUnavailable(str(error)) from error
         self._unsure, self._bell.rang = "", False
         due = flat[0]
@@ -257,7 +257,8 @@ class RedisConsumer:
         names = {(str(s.delivery.receipt), s.delivery.envelope.id) for s in batch}
         self._ending = names
         try:
-            lost = self._settle(batch)
+            with _mendable():
+                lost = self._settle(batch)
         except BrokerUnavailable:
             # It may have been done: when it is tried again, what is not ours then was settled now.
             self._maybe |= {task_id + token for token, task_id in names}
@@ -314,6 +315,10 @@ class RedisConsumer:
 
     def extend(self, held: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew this holder's one lease, and look which deliveries are still its own."""
+        with _mendable():
+            return self._extend(held, lease)
+
+    def _extend(self, held: Sequence[Delivery], lease: float) -> Sequence[Delivery]:
         ending = self._ending
         until = time.monotonic() + lease
         own: list[Delivery] = []
@@ -372,6 +377,18 @@ class RedisConsumer:
             if self._celery is not None:
                 self._celery.close()
         self._bell.close()
+
+
+@contextlib.contextmanager
+def _mendable() -> Iterator[None]:
+    """Take a password that was changed, or a right that was taken away, for what may be mended.
+
+    An outcome that is there must not be given up for it.
+    """
+    try:
+        yield
+    except LoginRefused as error:
+        raise BrokerUnavailable(str(error)) from error
 
 
 def _urgency(delivery: Delivery) -> int:
