@@ -8,6 +8,7 @@ May import: kernel, drivers.redis.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from collections.abc import Sequence
 from celeriac.drivers.redis.connection import Link, Server
 from celeriac.drivers.redis.ears import Ears
 from celeriac.drivers.redis.waking import Waking
-from celeriac.kernel.errors import BrokerUnavailable
+from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
+
+logger = logging.getLogger("celeriac.worker")
 
 BLOCK = 6.0
 """Seconds, about, after which the server answers in any case.  Then the worker looks for itself: a
@@ -31,6 +34,10 @@ class Bell:
         self.ears = Ears(server)
         """What listens at the lists of a Celery fleet."""
         self._link: Link | None = None
+        self._number: int | None = None
+        """What the server calls the connection; None where it does not tell."""
+        self.rang = False
+        """Whether a token was taken that nobody has looked for yet."""
         self._keys: tuple[str, ...] = ()
         self._answer_by = 0.0
         self._asked = False
@@ -55,7 +62,7 @@ class Bell:
         if self._asked or not self._keys:
             return
         if self._link is None:
-            self._link = self._server.connect()
+            self._link = self._connect()
         block = BLOCK * random.uniform(0.8, 1.2)
         try:
             self._link.connection.send_command(
@@ -68,6 +75,33 @@ class Bell:
             ) from error
         self._asked = True
         self._answer_by = time.monotonic() + block + self._server.address.socket_timeout
+
+    def _connect(self) -> Link:
+        link = self._server.connect()
+        try:
+            self._number = int(link.call("CLIENT", "ID"))
+        except BrokerRejected:
+            link.close()
+            link, self._number = self._server.connect(), None
+        return link
+
+    def silence(self) -> bool:
+        """Take back what was asked; return whether a token may have come that somebody must get."""
+        if not self._asked:
+            return self.rang
+        link, self._asked = self._link, False
+        try:
+            if link is not None and self._number is not None:
+                ended = self._server.call("CLIENT", "UNBLOCK", self._number)
+                if ended or link.connection.can_read(0):
+                    self.rang = link.connection.read_response() is not None or self.rang
+                    return self.rang
+        except Exception as error:
+            logger.debug("a blocked connection could not be unblocked: %s", error)
+        if link is not None:
+            link.close()
+        self._link = None
+        return True
 
     def wait(self, timeout: float) -> tuple[bool, bool]:
         """Wait for up to `timeout` seconds; return whether it rang, and whether `wake` was called.
@@ -90,7 +124,7 @@ class Bell:
         if readable and (not others or link.connection.can_read(0)):
             self._asked = False
             try:
-                link.connection.read_response()
+                self.rang = link.connection.read_response() is not None or self.rang
             except Exception as error:
                 self._hang_up()
                 raise BrokerUnavailable(

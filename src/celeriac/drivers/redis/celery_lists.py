@@ -82,7 +82,7 @@ class CeleryLists:
         self.known: frozenset[str] = frozenset()
         """The queues that Celery knows too, as the last claim saw them."""
         self.due = float("inf")
-        """Unix seconds at which something becomes due."""
+        """`time.monotonic()` at which something becomes due."""
 
     def _run(self, script: Any, *args: Any) -> Any:
         return self._server.run(script, self._keys.messages, (*self._head, *args))
@@ -101,32 +101,42 @@ class CeleryLists:
         until = time.monotonic() + self._lease
         self.unsure = token
         try:
-            due, broken, known, *flat = self._run(CELERY_CLAIM, *args)
+            due, broken, known, now, *flat = self._run(CELERY_CLAIM, *args)
         except BrokerRejected:
             self.unsure = ""  # it was not run
             raise
         if not again:
-            self.due = float(due) if due else float("inf")
+            self.due = time.monotonic() + max(0.0, float(due)) if due else float("inf")
             self.known = frozenset(
                 queue for queue, flag in zip(queues, known, strict=True) if flag == ord("1")
             )
         self._taken = self._taken or bool(flat)
         if broken:
             logger.error("%d messages that are no JSON were put into quarantine", broken)
-        batch = self._read(flat, until)
+        batch = self._read(flat, until, float(now))
         self.unsure = ""
         return batch or (self.claim(queues, limit, suspects) if again else batch)
 
-    def _read(self, flat: Sequence[Any], until: float) -> list[Delivery]:
-        """Return what can be run; what is too early is delayed, what is wrong set aside."""
-        now = time.time()
+    def exist(self, queues: Sequence[str]) -> bool:
+        """Return whether Celery has heard of a queue, or there is a message in one of its lists."""
+        layout = self.layout
+        names = [layout.binding(queue)[0] for queue in queues]
+        names += [name for queue in queues for name in layout.lists(queue)]
+        return bool(self._server.call("EXISTS", *names))
+
+    def _read(self, flat: Sequence[Any], until: float, now: float) -> list[Delivery]:
+        """Return what can be run; what is too early is delayed, what is wrong set aside.
+
+        :param now: unix seconds by the server's clock, which sees to what is delayed.
+        """
         batch: list[Delivery] = []
         aside: list[Any] = []
         for i in range(0, len(flat), 4):
             tag, losses, queue, raw = flat[i : i + 4]
             try:
                 envelope = decode(raw, queue=queue.decode(), now=now)
-            except WireError as error:
+            except Exception as error:
+                # Whatever is wrong with it: it must not end one worker after the other.
                 logger.error(
                     "a message of queue %s cannot be read and was put into quarantine"
                     " (the list %squarantine:%s): %s: %s",
@@ -140,7 +150,7 @@ class CeleryLists:
                 continue
             if envelope.not_before > now:
                 aside += _plain("D", tag, f"{envelope.not_before:.6f}")
-                self.due = min(self.due, envelope.not_before)
+                self.due = min(self.due, time.monotonic() + envelope.not_before - now)
                 continue
             batch.append(Delivery(envelope, Tag(tag.decode()), until, int(losses) + 1))
         if aside:

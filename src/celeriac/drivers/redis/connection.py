@@ -3,7 +3,7 @@
 A `Link` is one connection and belongs to one thread at a time.  A `Server` keeps idle links, and
 finds the server again when it has moved: after a failover, or in a cluster.
 
-Owns: Link, Server.  Thread rule: a Server may be used from any thread, a Link from one.
+Owns: Link, Server, LoginRefused.  Thread rule: a Server may be used from any thread, a Link from one.
 May import: kernel, redis.
 """
 
@@ -56,6 +56,10 @@ _MOVED = (
 )
 _MOVED_WORDS = ("READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK ")
 _BROKEN = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
+
+
+class LoginRefused(BrokerRejected):
+    """The server refuses the login, or the user this command: a matter of its settings."""
 
 
 class Link:
@@ -114,7 +118,12 @@ class Link:
         text = str(error)
         if isinstance(error, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
             self.connection.disconnect()
-            return BrokerRejected(f"{where} refused the login or the command: {text}")
+            return LoginRefused(f"{where} refused the login or the command: {text}")
+        if text.startswith("Protocol error"):
+            # After this the server hangs up.
+            self.connection.disconnect()
+            if "unauthenticated" in text:
+                return LoginRefused(f"{where} refused the login: check user and password ({text})")
         if isinstance(error, _MOVED) or text.startswith(_MOVED_WORDS):
             self.connection.disconnect()
             self._server.lost_sight()
@@ -211,7 +220,7 @@ class Server:
                 finally:
                     cluster.close()
             except redis_errors.AuthenticationError as refused:
-                raise BrokerRejected(f"{address.shown} refused the login: {refused}") from refused
+                raise LoginRefused(f"{address.shown} refused the login: {refused}") from refused
             except (redis_errors.RedisError, OSError) as away:
                 error = away
                 continue
@@ -261,7 +270,7 @@ class Server:
             link.connection.disconnect()
             self.lost_sight()
             if isinstance(error, redis_errors.AuthenticationError):
-                raise BrokerRejected(
+                raise LoginRefused(
                     f"{self.address.shown} refused the login: check user and password ({error})"
                 ) from error
             raise BrokerUnavailable(f"cannot reach {self.address.shown}: {error}") from error

@@ -9,12 +9,12 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from celeriac.drivers.redis.bell import Bell
 from celeriac.drivers.redis.celery_lists import CeleryLists, Tag
-from celeriac.drivers.redis.connection import Server
+from celeriac.drivers.redis.connection import LoginRefused, Server
 from celeriac.drivers.redis.fields import fields
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.message import burial_head, unpack
@@ -41,7 +41,7 @@ TOKEN = 16
 REFUSED = 30.0
 """Seconds until Celery's lists are looked at again after the server refused."""
 LOOK = 1.0
-"""Seconds between looks into Celery's lists of queues that Celery does not know."""
+"""Seconds between looks at Celery's lists of queues that Celery does not know."""
 
 
 class RedisConsumer:
@@ -63,7 +63,9 @@ class RedisConsumer:
         self._look_at = 0.0
         """`time.monotonic()` at which Celery's lists are looked at in any case."""
         self._bell = Bell(server)
-        self._wanted = self._queues = tuple(queues)
+        self._wanted = self._watched = tuple(queues)
+        self._queues = self._watched
+        """What is watched, the next one to be asked first."""
         self._bell.listen(self._bells())
         self._closed = False
         self._unsure = ""
@@ -100,21 +102,25 @@ class RedisConsumer:
         """Take envelopes under this holder's lease."""
         ends = time.monotonic() + wait
         while True:
-            if self._wanted is not self._queues:
-                self._queues = self._wanted
+            wanted = self._wanted
+            if wanted is not self._watched:
+                self._watched = self._queues = wanted
                 self._bell.listen(self._bells())
             if limit <= 0 or not self._queues:
                 return ()
             if self._should_look(suspects):
                 batch = self._take_both(min(limit, MOST), suspects)
                 if batch:
+                    if len(batch) >= limit:
+                        self._pass_on()
                     return batch
                 self._suspects = suspects
             left = ends - time.monotonic()
             if left <= 0 or self._closed or self._woken:
                 self._woken = False
                 return ()
-            self._bell.ask()
+            with _mendable():
+                self._bell.ask()
             left = min(left, max(0.0, self._next() - time.monotonic()))
             if self._bell.wait(left)[1]:
                 self._woken = True
@@ -127,17 +133,45 @@ class RedisConsumer:
             rang, woken = bell.wait(0)
             self._woken = self._woken or woken
             if not rang:
-                return time.monotonic() >= self._next() or suspects > self._suspects
+                due = time.monotonic() >= self._next_due() or suspects > self._suspects
+                return due or self._has_come()
         return True
+
+    def _has_come(self) -> bool:
+        """Look now and then, at little cost, whether Celery's lists that ring for nobody have come."""
+        celery = self._celery
+        if celery is None or time.monotonic() < self._next():
+            return False
+        self._look_at = time.monotonic() + LOOK
+        deaf = self._bell.ears.deaf
+        quiet = [queue for queue in self._queues if deaf or queue not in celery.known]
+        try:
+            if not celery.exist(quiet):
+                return False
+        except BrokerRejected:
+            pass  # the look will say why
+        self._look_at = 0.0
+        return True
+
+    def _next_due(self) -> float:
+        """Return the `time.monotonic()` at which something becomes due."""
+        return self._due if self._celery is None else min(self._due, self._celery.due)
 
     def _next(self) -> float:
         """Return the `time.monotonic()` at which to look without having been rung."""
-        celery = self._celery
-        if celery is None:
-            return self._due
-        due = celery.due - time.time() + time.monotonic()
-        hears = celery.known and not self._bell.ears.deaf
-        return min(self._due, due, self._due if hears else self._look_at)
+        due, celery = self._next_due(), self._celery
+        if celery is None or (len(celery.known) == len(self._queues) and not self._bell.ears.deaf):
+            return due
+        return min(due, self._look_at)
+
+    def _pass_on(self) -> None:
+        """Let others have the ring that this worker, which has no room for more, may get."""
+        if self._bell.silence():
+            with contextlib.suppress(BrokerUnavailable, BrokerRejected):
+                # A claim of nothing rings for whoever has room.
+                args = (self._keys.prefix, self._holder, "", 0, 0, 0, *self._queues)
+                self._server.run(CLAIM, self._keys.messages, args)
+                self._bell.rang = False
 
     def _take_both(self, limit: int, suspects: int) -> list[Delivery]:
         """Take from the own queues, and from Celery's lists: now these first, now those."""
@@ -181,7 +215,8 @@ class RedisConsumer:
 
     def _take(self, limit: int, suspects: int) -> list[Delivery]:
         until = time.monotonic() + self._lease
-        if self._unsure:
+        again = bool(self._unsure)
+        if again:
             token, script = self._unsure, REFETCH
             args: tuple[Any, ...] = (token,)
         else:
@@ -189,7 +224,7 @@ class RedisConsumer:
             queues = self._queues
             if len(queues) > 1:
                 # The next one is asked first the next time: none starves behind a busy one.
-                self._queues = self._wanted = queues = (*queues[1:], queues[0])
+                self._queues = queues = (*queues[1:], queues[0])
             args = (token, limit, suspects, int(self._lease * 1000), *queues)
         self._unsure = token
         try:
@@ -197,21 +232,21 @@ class RedisConsumer:
                 script, self._keys.messages, (self._keys.prefix, self._holder, *args)
             )
         except BrokerRejected as error:
-            # A password that was changed, a right that was taken away: it may be mended while the
-            # worker is there, and a worker that goes away would not see it.
+            # A worker that goes away would not see it mended.
             raise BrokerUnavailable(str(error)) from error
-        self._unsure = ""
+        self._unsure, self._bell.rang = "", False
         due = flat[0]
         self._due = float("inf")
         if due:
-            self._due = time.monotonic() + max(0.0, float(due) - time.time())
+            self._due = time.monotonic() + max(0.0, float(due))
         batch = [
             Delivery(unpack(flat[i], flat[i + 1]), token, until, int(flat[i + 2]) + 1)
             for i in range(1, len(flat), 3)
         ]
         if len(batch) > 1 and len(self._queues) + suspects > 1:
             batch.sort(key=_urgency)
-        return batch
+        # Where that claim was never made, what the bell rang for is still there.
+        return self._take(limit, suspects) if again and not batch else batch
 
     # -- settling -------------------------------------------------------------------------------
 
@@ -222,7 +257,8 @@ class RedisConsumer:
         names = {(str(s.delivery.receipt), s.delivery.envelope.id) for s in batch}
         self._ending = names
         try:
-            lost = self._settle(batch)
+            with _mendable():
+                lost = self._settle(batch)
         except BrokerUnavailable:
             # It may have been done: when it is tried again, what is not ours then was settled now.
             self._maybe |= {task_id + token for token, task_id in names}
@@ -279,6 +315,10 @@ class RedisConsumer:
 
     def extend(self, held: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew this holder's one lease, and look which deliveries are still its own."""
+        with _mendable():
+            return self._extend(held, lease)
+
+    def _extend(self, held: Sequence[Delivery], lease: float) -> Sequence[Delivery]:
         ending = self._ending
         until = time.monotonic() + lease
         own: list[Delivery] = []
@@ -337,6 +377,18 @@ class RedisConsumer:
             if self._celery is not None:
                 self._celery.close()
         self._bell.close()
+
+
+@contextlib.contextmanager
+def _mendable() -> Iterator[None]:
+    """Take a password that was changed, or a right that was taken away, for what may be mended.
+
+    An outcome that is there must not be given up for it.
+    """
+    try:
+        yield
+    except LoginRefused as error:
+        raise BrokerUnavailable(str(error)) from error
 
 
 def _urgency(delivery: Delivery) -> int:

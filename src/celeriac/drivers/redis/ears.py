@@ -18,8 +18,8 @@ from redis import exceptions as redis_errors
 from celeriac.drivers.redis.connection import Link, Server
 from celeriac.kernel.errors import BrokerUnavailable
 
-BLOCK = 6.0
-"""Seconds, about, after which the server answers in any case."""
+BLOCK = 20.0
+"""Seconds, about, after which the server answers in any case: it only shows that it is there."""
 DEAF = 1.0
 """Seconds until a list that could not be waited on is asked for again."""
 
@@ -111,8 +111,8 @@ class Ears:
                         continue
                     raise OSError("no answer")
                 ear.answer_by = 0.0
-                ear.link.connection.read_response(disconnect_on_error=False)
-                rang = True
+                reply = ear.link.connection.read_response(disconnect_on_error=False)
+                rang = rang or reply is not None
             except redis_errors.ResponseError:
                 # A full server, for one, does not let itself be waited on: it is looked at instead.
                 ear.deaf_until = time.monotonic() + DEAF

@@ -144,7 +144,7 @@ def decode(raw: bytes, *, queue: str, now: float) -> Envelope:
     if "task" not in headers and headers.get("compression"):
         # Protocol 1 has everything in its body, also what must be known before it is run.
         try:
-            method = find_compression(headers["compression"])
+            method = find_compression(str(headers["compression"]))
             body = method.decompress(body, limit=LARGEST_BODY)
         except CeleryError as error:
             raise WireError(f"a compressed message cannot be read: {error}") from error
@@ -154,6 +154,8 @@ def decode(raw: bytes, *, queue: str, now: float) -> Envelope:
         urgency = int(properties.get("priority") or 0)
     except (TypeError, ValueError, AttributeError) as error:
         raise WireError(f"a message from Celery is wrong: {error}") from error
+    if not 0 <= envelope.attempt < 2**32:
+        raise WireError(f"a message from Celery says retries={envelope.attempt:.20g}")
     return replace(envelope, priority=9 - max(0, min(9, urgency)), wire="celery")
 
 

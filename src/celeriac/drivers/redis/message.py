@@ -86,7 +86,7 @@ def unpack_follow_up(packed: bytes) -> Envelope:
 
 def burial_head(handed_out: int, at: float, reason: str) -> bytes:
     """Return what stands before a buried message; a reason over 64 KiB is cut."""
-    text = reason.encode()[:65_535]
+    text = reason.encode(errors="backslashreplace")[:65_535]
     return _BURIAL.pack(handed_out, at, len(text)) + text
 
 

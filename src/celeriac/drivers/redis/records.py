@@ -15,6 +15,8 @@ from celeriac.kernel.message import Part, Record
 from celeriac.kernel.states import READY_STATES, SUCCESS
 
 FIELDS = 8
+LAST = 253_402_300_799.0
+"""Unix seconds of the end of the year 9999: Redis refuses what is far behind."""
 
 
 @functools.lru_cache(256)
@@ -25,7 +27,7 @@ def _openings(state: str) -> tuple[bytes, bytes]:
 
 def expiry(at: float) -> int | str:
     """Return unix seconds as the milliseconds that Redis takes; '' means never."""
-    return max(1, int(at * 1000)) if at else ""
+    return max(1, int(min(at, LAST) * 1000)) if at else ""
 
 
 def record_fields(record: Record, keys: Keys) -> tuple[Any, ...]:

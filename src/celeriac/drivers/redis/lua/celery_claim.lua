@@ -1,12 +1,13 @@
 -- ARGV: P, holder, unacked, index, token, '1' to return what this token took already, limit,
 -- suspects, lease (ms), count of lists, then for each queue: name, tail, key of its binding, lists...
--- Returns the next due time ('' where none), how many went into quarantine, a string of '1' for each
--- queue that Celery knows and '0' for the others, then (tag, losses, queue, message) each.
+-- Returns the seconds until the next is due ('' where none), how many went into quarantine, a string of
+-- '1' for each queue that Celery knows and '0' for the others, the server's time, then (tag, losses,
+-- queue, message) each.
 local token, limit, suspects = ARGV[5], tonumber(ARGV[7]), tonumber(ARGV[8])
 local lists = tonumber(ARGV[10])
 local now = seconds()
 local until_ms = math.floor(tonumber(now) * 1000) + tonumber(ARGV[9])
-local found, known, taken, broken = { '', 0, '' }, {}, 0, 0
+local found, known, taken, broken = { '', 0, '', now }, {}, 0, 0
 
 local function hand_out(tag, losses, queue, raw)
   found[#found + 1] = tag
@@ -63,6 +64,10 @@ for i = 11, #ARGV, step do
         take(raw, losses, ARGV[i], list, ARGV[i + 1])
       end
     end
+    if #popped > 0 then
+      -- The others that have lost a worker are for other workers.
+      ring(ARGV[i], redis.call('ZCARD', P .. 'cs:' .. ARGV[i]))
+    end
   end
 end
 
@@ -96,5 +101,8 @@ for i = 11, #ARGV, step do
   end
   local is_known = known[i] or redis.call('EXISTS', ARGV[i + 2]) == 1
   found[3] = found[3] .. (is_known and '1' or '0')
+end
+if found[1] ~= '' then
+  found[1] = string.format('%.6f', tonumber(found[1]) - tonumber(now))
 end
 return found

@@ -1,9 +1,10 @@
 -- ARGV: P, holder, token, limit, suspects, lease (ms), queues...
--- Returns the next due time ('' where none), then (id, value, losses) each.
+-- Returns the seconds until the next is due ('' where none: told by the server's clock, which may not
+-- be the worker's), then (id, value, losses) each.
 local holder, token = ARGV[2], ARGV[3]
 local limit, suspects, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = seconds()
-local found, marks = { '' }, {}
+local found, marks, alone = { '' }, {}, {}
 
 local function take(id, value, losses, queue)
   found[#found + 1] = id
@@ -26,7 +27,7 @@ for i = 7, #ARGV do
     for n = 1, #popped, 2 do
       local value = redis.call('HGET', M, popped[n])
       if value and not is_tombstone(value) then
-        suspects = suspects - 1
+        suspects, alone[i] = suspects - 1, true
         take(popped[n], value, redis.call('HGET', P .. 'n', popped[n]) or '0', ARGV[i])
       end
     end
@@ -78,10 +79,17 @@ if limit == 0 then
 else
   for i = 7, #ARGV do
     redis.call('DEL', P .. 'w:' .. ARGV[i])
+    if alone[i] then
+      -- The others that have lost a worker are for other workers.
+      ring(ARGV[i], redis.call('ZCARD', P .. 's:' .. ARGV[i]))
+    end
     local head = redis.call('ZRANGE', P .. 'd:' .. ARGV[i], 0, 0, 'WITHSCORES')
     if head[2] and (found[1] == '' or tonumber(head[2]) < tonumber(found[1])) then
       found[1] = head[2]
     end
   end
+end
+if found[1] ~= '' then
+  found[1] = string.format('%.6f', tonumber(found[1]) - tonumber(now))
 end
 return found

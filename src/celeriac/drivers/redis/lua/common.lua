@@ -19,15 +19,20 @@ local function queue_of(lane)
   return string.sub(lane, 3)
 end
 
--- One token for each worker that may be asleep on the queue.  Where a token is left, nobody sleeps.
+-- One token for each worker that may be asleep on the queue.  Where a token is left from before this
+-- script, nobody sleeps: who sleeps takes his when the script is at its end.
+local rung = {}
 local function ring(queue, count)
-  local key = P .. 'w:' .. queue
-  if redis.call('EXISTS', key) == 0 then
+  local key, before = P .. 'w:' .. queue, rung[queue]
+  if before or redis.call('EXISTS', key) == 0 then
     local tokens = {}
-    for n = 1, math.min(count, 64) do
+    for n = 1, math.min(count, 64 - (before or 0)) do
       tokens[n] = '1'
     end
-    redis.call('RPUSH', key, unpack(tokens))
+    if #tokens > 0 then
+      redis.call('RPUSH', key, unpack(tokens))
+      rung[queue] = (before or 0) + #tokens
+    end
   end
 end
 

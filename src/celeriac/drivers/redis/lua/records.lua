@@ -41,11 +41,15 @@ local function record(at)
     fresh = redis.call('SET', key, body, 'NX', 'PXAT', expires)
   end
   if not fresh then
-    local old, attempt, handed = known(id, redis.call('GET', key))
-    local own, own_handed = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-    if FINAL[old] or own < attempt or (own == attempt and own_handed < handed) then
-      return
+    local stored = redis.pcall('GET', key)
+    if type(stored) == 'string' then
+      local old, attempt, handed = known(id, stored)
+      local own, own_handed = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+      if FINAL[old] or own < attempt or (own == attempt and own_handed < handed) then
+        return
+      end
     end
+    -- Where something stands there that is no result: as Celery does, and no script ends half way.
     keep(key, body, expires)
     if note == '' then
       redis.call('DEL', beside(id))
