@@ -10,11 +10,15 @@ import functools
 import json
 from typing import Any
 
+import msgspec
+
 from celeriac.drivers.redis.keys import Keys
 from celeriac.kernel.message import Part, Record
 from celeriac.kernel.states import READY_STATES, SUCCESS
 
 FIELDS = 8
+
+_read_head = msgspec.json.Decoder(tuple[str, str, int, int, float, bool]).decode
 
 
 @functools.lru_cache(256)
@@ -94,5 +98,5 @@ def part_fields(part: Part) -> tuple[Any, ...]:
 def read_part(packed: bytes) -> Record:
     """Return the record of a filled slot."""
     head, _, body = packed.partition(b"\n")
-    task_id, state, attempt, handed_out, expires, nothing = json.loads(head)
+    task_id, state, attempt, handed_out, expires, nothing = _read_head(head)
     return Record(task_id, state, None if nothing else body, (attempt, handed_out), expires)

@@ -123,18 +123,14 @@ class RedisResults:
                 found[name] = Ready(name, unpack_follow_up(flat[i + 1]))
         return list(found.values())
 
-    def parts(self, group: str) -> Sequence[Record]:
-        """Read the filled slots."""
+    def parts(self, group: str) -> Iterator[Record]:
+        """Read the filled slots, some at a time."""
         key = f"{self._keys.prefix}p:{group}"
         slots = sorted(int(slot) for slot in self._server.call("HKEYS", key))
-        found = []
         for some in _slices(slots):
-            found += [
-                read_part(packed)
-                for packed in self._server.call("HMGET", key, *some)
-                if packed is not None
-            ]
-        return found
+            for packed in self._server.call("HMGET", key, *some):
+                if packed is not None:
+                    yield read_part(packed)
 
     def mark_sent(self, groups: Sequence[str]) -> None:
         """Note that follow-ups were published."""

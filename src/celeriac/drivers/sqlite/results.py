@@ -24,7 +24,7 @@ from celeriac.kernel.states import READY_STATES, SUCCESS
 from celeriac.ports.caps import Capabilities
 
 SLICE = 500
-"""Ids in one query, and rows in one deletion."""
+"""Ids in one query, slots in one reading, and rows in one deletion."""
 LOOK = 0.5
 """Seconds after which a waiter looks for changes by itself."""
 
@@ -187,14 +187,20 @@ class SQLiteResults:
         """Fill slots."""
         return self._db.write(lambda cursor: fill_slots(cursor, parts)) if parts else ()
 
-    def parts(self, group: str) -> Sequence[Record]:
-        """Read the filled slots."""
-        rows = self._db.read(
-            "SELECT id, state, body, attempt, handed_out, expires FROM part WHERE chord=?"
-            " ORDER BY slot",
-            (group,),
-        )
-        return [Record(row[0], row[1], row[2], (row[3], row[4]), row[5]) for row in rows]
+    def parts(self, group: str) -> Iterator[Record]:
+        """Read the filled slots, some at a time."""
+        last = -1
+        while True:
+            rows = self._db.read(
+                "SELECT id, state, body, attempt, handed_out, expires, slot FROM part"
+                " WHERE chord=? AND slot>? ORDER BY slot LIMIT ?",
+                (group, last, SLICE),
+            )
+            for row in rows:
+                yield Record(row[0], row[1], row[2], (row[3], row[4]), row[5])
+            if len(rows) < SLICE:
+                return
+            last = rows[-1][6]
 
     def mark_sent(self, groups: Sequence[str]) -> None:
         """Note that follow-ups were published."""
