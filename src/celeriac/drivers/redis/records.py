@@ -42,7 +42,7 @@ def record_fields(record: Record, keys: Keys) -> tuple[Any, ...]:
     )
     note = "" if says_all else _note(record)
     return (
-        keys.result + record.id,
+        keys.record(record.id),
         record.id,
         state,
         fence[0],

@@ -72,7 +72,7 @@ class RedisResults:
         """Read records."""
         found: dict[str, Record] = {}
         for some in _slices(list(dict.fromkeys(ids))):
-            keys = (*self._keys.messages, *(self._keys.result + task_id for task_id in some))
+            keys = (*self._keys.messages, *map(self._keys.record, some))
             flat = self._server.run(FETCH, keys, (self._keys.prefix, *some))
             now = time.time()
             for i, task_id in enumerate(some):
@@ -88,7 +88,7 @@ class RedisResults:
     def forget(self, ids: Sequence[str]) -> None:
         """Delete records."""
         for some in _slices(ids):
-            names = [self._keys.result + task_id for task_id in some]
+            names = [self._keys.record(task_id) for task_id in some]
             names += [f"{self._keys.prefix}f:{task_id}" for task_id in some]
             self._server.call("DEL", *names)
 
