@@ -402,3 +402,19 @@ def test_maps_over_async_tasks() -> None:
         assert add.chunks([(1, 1), (2, 2), (3, 3)], 2)().get() == [[2, 4], [6]]
     assert add.map([1, 2]).apply().get() == [2, 3]
     mapped.close()
+
+
+def test_a_task_that_dies_after_it_has_added_to_its_chord(
+    app: Celeriac, kit: TaskKit, t: Tasks
+) -> None:
+    @app.task(name="more", bind=True)
+    def more(self: Any) -> str:
+        sig = self.add_to_chord(t.add.s(20, 1), lazy=True)
+        if self.request.handed_out == 1:
+            kit.crash_before_settle(times=1)  # grown, and never sent
+        else:
+            sig.delay()
+        return "more"
+
+    result = chord([more.s(), t.add.s(1, 1)], t.show.s()).delay()
+    assert result.get() == [["more", 2, 21]]

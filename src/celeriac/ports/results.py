@@ -103,9 +103,11 @@ class ResultBackend(Protocol):
 class GrowingGroups(Protocol):
     """Optional, of a result store: groups that get more slots while they are open."""
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         """Add slots behind the last one and return the index of the first; -1 where it is not open.
 
         Open means: known, and not marked sent.
+
+        :param once: an id; a second call with it adds nothing and returns what the first one did.
         """
         ...

@@ -106,9 +106,9 @@ class RedisResults:
             expiry(group.expires_at),
         )
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         """Add slots."""
-        return int(self._run(GROW_GROUP, group, by))
+        return int(self._run(GROW_GROUP, group, by, once))
 
     def close_parts(self, parts: Sequence[Part]) -> Sequence[Ready]:
         """Fill slots."""

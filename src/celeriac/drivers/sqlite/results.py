@@ -25,6 +25,8 @@ from celeriac.ports.caps import Capabilities
 
 SLICE = 500
 """Ids in one query, slots in one reading, and rows in one deletion."""
+GROWN = "GROWN"
+"""The state of a record that says which slot a group got by a call that may be repeated."""
 LOOK = 0.5
 """Seconds after which a waiter looks for changes by itself."""
 
@@ -172,14 +174,27 @@ class SQLiteResults:
             )
         )
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         """Add slots."""
 
         def work(cursor: apsw.Cursor) -> int:
             rows: list[Any] = cursor.execute(
-                "UPDATE chord SET size=size+? WHERE id=? AND sent=0 RETURNING size", (by, group)
+                "SELECT size, expires FROM chord WHERE id=? AND sent=0", (group,)
             ).fetchall()
-            return int(rows[0][0]) - by if rows else -1
+            if not rows:
+                return -1
+            size, expires = rows[0]
+            if once:
+                # A record of its own, which is kept as long as the group.
+                name = f"{group}/{once}"
+                known: list[Any] = cursor.execute(
+                    "SELECT body FROM result WHERE id=?", (name,)
+                ).fetchall()
+                if known:
+                    return int(known[0][0])
+                write_records(cursor, [Record(name, GROWN, b"%d" % size, expires_at=expires)])
+            cursor.execute("UPDATE chord SET size=size+? WHERE id=?", (by, group))
+            return int(size)
 
         return self._db.write(work)
 

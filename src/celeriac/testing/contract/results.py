@@ -298,7 +298,8 @@ class ResultsContract:
             pytest.skip("its groups do not grow")
         results.open_group(group(size=1))
         assert results.grow_group("g", 2) == 1
-        assert results.grow_group("g", 1) == 3
+        assert results.grow_group("g", 1, once="a") == 3
+        assert results.grow_group("g", 1, once="a") == 3
         assert list(results.close_parts([part("g", n) for n in range(3)])) == []
         assert [one.group for one in results.close_parts([part("g", 3)])] == ["g"]
         results.mark_sent(["g"])
