@@ -15,6 +15,12 @@ def noop_ignored(number: int = 0) -> None:
     """Do nothing, and keep no result."""
 
 
+@app.task(name="bench.count")
+def count(values: list[None]) -> int:
+    """Return how many results a chord's body was given."""
+    return len(values)
+
+
 @app.task(name="bench.stamp", ignore_result=True)
 def stamp(path: str, sent: float) -> None:
     """Append how long the message took from its sending to here, in seconds."""

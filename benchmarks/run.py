@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import measures, sides  # noqa: E402
+from benchmarks import measures, sides, workflows  # noqa: E402
 
 POOLS = (
     ("threads -c 2", "threads", 2),
@@ -155,6 +155,16 @@ def waits(table: Table, every: list[Any], folder: Path) -> None:
     table.add("idle PSS", "{:.0f} MiB".format, [one[1] if one else None for one in idle])
 
 
+def canvases(table: Table, every: list[Any]) -> None:
+    """Measure chords and chains."""
+    found = []
+    for side in every:
+        clear(side)
+        found.append(workflows.measure(side))
+    for index, (what, _) in enumerate(workflows.MEASURES):
+        table.add(what, rate, [one[index] for one in found])
+
+
 def clear(side: Any) -> None:
     """Take out what the last measure left."""
     if isinstance(side, sides.Ours):
@@ -180,6 +190,7 @@ def main() -> None:
             table = Table([side.label for side in every])
             drains(table, every, options.tasks)
             sends(table, every, folder)
+            canvases(table, every)
             if not options.quick:
                 waits(table, every, folder)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import Iterator
 from typing import Any
@@ -385,3 +386,35 @@ def test_messages_keep_the_slot_readable_without_the_payload(kit: TaskKit, t: Ta
     heads = [unpack(envelope.body)[0] for envelope, _ in kit._sent]
     assert [head.slot for head in heads] == [(result.parent.id, 0), (result.parent.id, 1)]
     assert [head.links for head in heads] == [False, True]
+
+
+def test_maps_over_async_tasks() -> None:
+    mapped = Celeriac("mapped", broker="memory://mapped", set_as_current=False)
+
+    @mapped.task(name="mapped.add")
+    async def add(x: int, y: int = 1) -> int:
+        await asyncio.sleep(0)
+        return x + y
+
+    with TaskKit(mapped):
+        assert add.map([1, 2]).delay().get() == [2, 3]
+        assert add.starmap([(1, 2), (3, 4)]).delay().get() == [3, 7]
+        assert add.chunks([(1, 1), (2, 2), (3, 3)], 2)().get() == [[2, 4], [6]]
+    assert add.map([1, 2]).apply().get() == [2, 3]
+    mapped.close()
+
+
+def test_a_task_that_dies_after_it_has_added_to_its_chord(
+    app: Celeriac, kit: TaskKit, t: Tasks
+) -> None:
+    @app.task(name="more", bind=True)
+    def more(self: Any) -> str:
+        sig = self.add_to_chord(t.add.s(20, 1), lazy=True)
+        if self.request.handed_out == 1:
+            kit.crash_before_settle(times=1)  # grown, and never sent
+        else:
+            sig.delay()
+        return "more"
+
+    result = chord([more.s(), t.add.s(1, 1)], t.show.s()).delay()
+    assert result.get() == [["more", 2, 21]]

@@ -39,21 +39,21 @@ SHOW = """
 FLOWS = int(os.environ.get("CELERIAC_FAULT_FLOWS", "60"))
 
 
-def _random_plan(dice: random.Random, depth: int) -> Any:
+def random_plan(dice: random.Random, depth: int) -> Any:
     kinds = ["s", "si", "chain", "or", "group", "chord"] if depth else ["s", "si"]
     kind = dice.choice(kinds)
     if kind in ("s", "si"):
         return kind, dice.randint(0, 99)
 
     def some(least: int) -> list[Any]:
-        return [_random_plan(dice, depth - 1) for _ in range(dice.randint(least, 3))]
+        return [random_plan(dice, depth - 1) for _ in range(dice.randint(least, 3))]
 
     if kind == "chord":
-        return kind, some(1), _random_plan(dice, depth - 1)
+        return kind, some(1), random_plan(dice, depth - 1)
     return kind, some(2 if kind == "or" else 1)
 
 
-def _strike(made: Project, worker: Any, dice: random.Random, victim: str) -> None:
+def strike(worker: Any, dice: random.Random, victim: str) -> None:
     if victim == "child":
         children = worker.children()
         if children:
@@ -72,7 +72,7 @@ def test_workflows_end_though_workers_are_killed(
     dice = random.Random(4)
     made = project(SHOW)
     show = made.app.task(name="show")(lambda *args: list(args))
-    plans = [_random_plan(dice, 3) for _ in range(FLOWS)]
+    plans = [random_plan(dice, 3) for _ in range(FLOWS)]
     flows = [build(plan, show) for plan in plans]
     wanted = [json.loads(json.dumps(flow.apply(("in",)).get())) for flow in flows]
     results = [flow.apply_async(("in",)) for flow in flows]
@@ -86,7 +86,7 @@ def test_workflows_end_though_workers_are_killed(
         time.sleep(dice.uniform(0.05, 0.4))
         if strikes < 12:
             strikes += 1
-            _strike(made, worker, dice, victim)
+            strike(worker, dice, victim)
         if worker.popen.poll() is not None:
             worker = made.worker("-c", "2", level="WARNING", ready=False)
         return False

@@ -146,3 +146,13 @@ def test_what_is_no_workflow_is_refused() -> None:
         own.group(max_concurrency=0)
     with pytest.raises(TypeError):
         own.chain() | 3
+
+
+def test_a_generator_s_group_is_sent_by_the_app_of_its_first_task() -> None:
+    class App:
+        pass
+
+    app = App()
+    made = own.group(own.Signature("one", (number,), app=app) for number in range(3))
+    assert made.app is app
+    assert [task.args for task in made.tasks] == [(0,), (1,), (2,)]

@@ -5,6 +5,7 @@ Owns: BUILT_IN.  May import: kernel.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,16 +19,24 @@ def accumulate(*args: Any, **kwargs: Any) -> Any:
     return args[index] if index is not None else args
 
 
-def xmap(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
+def xmap(self: Any, task: Any, it: Iterable[Any]) -> Any:
     """Call a task's function with each of `it`."""
-    function = maybe_signature(task, app=self.app).type
-    return [function(item) for item in it]
+    return xstarmap(self, task, ((item,) for item in it))
 
 
-def xstarmap(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
-    """Call a task's function with each of `it` as its arguments."""
+def xstarmap(self: Any, task: Any, it: Iterable[Any]) -> Any:
+    """Call a task's function with each of `it` as its arguments.
+
+    Of an `async def` task it is a coroutine, run where such a task's own would be.
+    """
     function = maybe_signature(task, app=self.app).type
+    if inspect.iscoroutinefunction(function.run):
+        return _one_by_one(function, it)
     return [function(*item) for item in it]
+
+
+async def _one_by_one(function: Any, it: Iterable[Any]) -> list[Any]:
+    return [await function(*item) for item in it]
 
 
 BUILT_IN: dict[str, tuple[Callable[..., Any], bool]] = {

@@ -99,6 +99,8 @@ class Context:
     called_directly = False
     utc = True
     handed_out = 1
+    added = 0
+    """Tasks that it has added to its chord."""
     retries = 0
     retry_asked: Any = None
     """The Retry of `retry(throw=False)`."""

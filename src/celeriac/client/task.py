@@ -18,8 +18,8 @@ from celeriac.client.current import get_current_app, get_current_request
 from celeriac.client.eager import EagerResult, apply_eagerly
 from celeriac.client.records import make_record
 from celeriac.client.result import AsyncResult
+from celeriac.client.workflow import added_to_chord
 from celeriac.kernel.errors import (
-    CapabilityMissing,
     ImproperlyConfigured,
     MaxRetriesExceededError,
     Replaced,
@@ -29,7 +29,6 @@ from celeriac.kernel.events import event
 from celeriac.kernel.lifecycle import Policy
 from celeriac.kernel.maps import chunks, xmap, xstarmap
 from celeriac.kernel.signature import Signature, maybe_signature
-from celeriac.ports.results import GrowingGroups
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
@@ -473,16 +472,8 @@ class Task(Generic[P, R]):
         :param lazy: return it instead, for `delay()`.
         :raises ValueError: no chord waits for it.
         """
-        slot = self.request.head.slot
-        if slot is None:
-            raise ValueError("no chord waits for this task: it cannot add to one")
-        results = self.app.results
-        if not isinstance(results, GrowingGroups):
-            raise CapabilityMissing(f"{results.name} cannot add a task to a chord that has begun")
-        if (index := results.grow_group(slot[0], 1)) < 0:
-            raise ValueError("the chord that waited for this task has ended")
         sig = maybe_signature(sig, app=self._app)
-        sig.set(chord={"group": slot[0], "index": index}, group_id=slot[0], group_index=index)
+        sig["options"].update(added_to_chord(self.app, self.request, sig["options"]))
         return sig if lazy else sig.delay()
 
     # -- signatures -----------------------------------------------------------------------------

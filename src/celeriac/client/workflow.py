@@ -1,6 +1,6 @@
 """Workflows sent: what `kernel/plan.py` says made into envelopes, groups and results.
 
-Owns: Carry, Emission, send_canvas, freeze_canvas, resume_canvas.
+Owns: Carry, Emission, added_to_chord, send_canvas, freeze_canvas, resume_canvas.
 Thread rule: an emission belongs to the one who made it.
 May import: kernel, ports, client.
 """
@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from celeriac.client.compose import Carry, compose
+from celeriac.client.context import Context
 from celeriac.client.current import get_current_request
 from celeriac.client.groups import GroupResult, LazyResults
 from celeriac.client.result import AsyncResult
 from celeriac.kernel.emit import Call, emit, split
-from celeriac.kernel.errors import BackendStoreError
+from celeriac.kernel.errors import BackendStoreError, CapabilityMissing
 from celeriac.kernel.failure import describe
 from celeriac.kernel.ids import child_id, uuid
 from celeriac.kernel.message import Envelope, Group, Part, Record
@@ -205,6 +206,31 @@ class Emission:
         envelopes, self.envelopes = self.envelopes, []
         if envelopes:
             self._send(envelopes)
+
+
+def added_to_chord(app: Celeriac, request: Context, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of one task more that the chord waits for which waits for this one.
+
+    :param own: the options that it has.
+    :raises ValueError: no chord waits for this task, or not any more.
+    :raises CapabilityMissing: the store cannot add to a chord that has begun.
+    """
+    slot = request.head.slot
+    if slot is None:
+        raise ValueError("no chord waits for this task: it cannot add to one")
+    results = app.results
+    if not isinstance(results, GrowingGroups):
+        raise CapabilityMissing(f"{results.name} cannot add a task to a chord that has begun")
+    # Whose worker dies now runs again, and must not add a second slot, which nobody would fill.
+    request.added += 1
+    run = f"{request.replaced_task_nesting}.{request.retries}.{request.added}"
+    once = child_id(request.id, f"added{run}")
+    index = results.grow_group(slot[0], 1, once=once)
+    if index < 0:
+        raise ValueError("the chord that waited for this task has ended")
+    place = {"group": slot[0], "index": index}
+    ids = {"task_id": own.get("task_id") or once, "group_id": slot[0], "group_index": index}
+    return {"chord": place, **ids}
 
 
 # -- results ------------------------------------------------------------------------------------

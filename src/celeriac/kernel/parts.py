@@ -5,6 +5,7 @@ Owns: Parts.  May import: the standard library only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
@@ -48,6 +49,17 @@ class Parts(Sequence[Any]):
             for change in self._each:
                 change(task)
             yield task
+
+    def first(self) -> Any:
+        """Return the first task and leave it where it is; None where there is none, or no more."""
+        if self._list is not None:
+            return self._list[0] if self._list else None
+        if self._source is None:
+            return None
+        found = next(self._source, None)
+        if found is not None:
+            self._source = itertools.chain((found,), self._source)
+        return found
 
     def all(self) -> list[Any]:
         """Return the tasks as a list, which is kept."""

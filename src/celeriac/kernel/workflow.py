@@ -97,9 +97,7 @@ def is_list(value: Any) -> bool:
 
 def app_of(tasks: Any) -> Any:
     """Return the app of the first task that has one, or None."""
-    if isinstance(tasks, Parts) and not tasks.listed:
-        return None
-    for task in tasks:
+    for task in (tasks.first(),) if isinstance(tasks, Parts) and not tasks.listed else tasks:
         if isinstance(task, Signature):
             found = task._app if task._app is not None else task._inner_app()
             if found is not None:

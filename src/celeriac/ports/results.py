@@ -7,7 +7,7 @@ Owns: ResultBackend, GrowingGroups, Watch.  May import: kernel, ports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from celeriac.kernel.message import Group, Part, Ready, Record
@@ -83,8 +83,11 @@ class ResultBackend(Protocol):
         """Fill each part's slot once; return every complete group whose body is not marked sent."""
         ...
 
-    def parts(self, group: str) -> Sequence[Record]:
-        """Return the filled slots of a group in order of their index."""
+    def parts(self, group: str) -> Iterable[Record]:
+        """Return the filled slots of a group in order of their index.
+
+        Read as they are taken, so that those of a large group are not all held at once.
+        """
         ...
 
     def mark_sent(self, groups: Sequence[str]) -> None:
@@ -100,9 +103,11 @@ class ResultBackend(Protocol):
 class GrowingGroups(Protocol):
     """Optional, of a result store: groups that get more slots while they are open."""
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         """Add slots behind the last one and return the index of the first; -1 where it is not open.
 
         Open means: known, and not marked sent.
+
+        :param once: an id; a second call with it adds nothing and returns what the first one did.
         """
         ...

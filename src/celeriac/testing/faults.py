@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from celeriac.kernel.errors import BrokerUnavailable, PublishUncertain
@@ -238,7 +238,7 @@ class FlakyResults(Faults):
         """See `ResultBackend.close_parts`."""
         return self.through("close_parts", lambda: self._results.close_parts(parts))
 
-    def parts(self, group: str) -> Sequence[Record]:
+    def parts(self, group: str) -> Iterable[Record]:
         """See `ResultBackend.parts`."""
         return self.through("parts", lambda: self._results.parts(group))
 

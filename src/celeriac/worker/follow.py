@@ -18,7 +18,7 @@ from celeriac.client.app import Celeriac
 from celeriac.client.context import Context
 from celeriac.client.errbacks import call_errback, takes_three
 from celeriac.client.groups import GroupResult
-from celeriac.client.records import make_record, read_meta
+from celeriac.client.records import make_record, read_meta, result_reader
 from celeriac.client.workflow import Emission, pieces_of, results_of
 from celeriac.kernel.emit import emit, emit_step, next_of_lane
 from celeriac.kernel.errors import (
@@ -59,12 +59,11 @@ def gathered(app: Celeriac, head: Headers) -> tuple[list[Any], ChordError | None
     """
     group = head.gather
     assert group is not None
-    records = app.results.parts(group)
-    if not records:
-        return [], ChordError(f"the results of chord {group} are gone: they were kept too short")
+    read = result_reader(app)
     values: list[Any] = []
-    for record in records:
-        held = record.id == group
+    found = False
+    for record in app.results.parts(group):
+        found, held = True, record.id == group
         if record.state in PROPAGATE_STATES:
             error = _error_of(app, record)
             if not head.collect or held:
@@ -75,9 +74,11 @@ def gathered(app: Celeriac, head: Headers) -> tuple[list[Any], ChordError | None
             values.append(error)
         elif not held:
             try:
-                values.append(None if record.state == IGNORED else read_meta(app, record)["result"])
+                values.append(None if record.state == IGNORED else read(record))
             except BackendGetMetaError as broken:
                 return [], ChordError(f"Dependency {record.id} cannot be read: {broken}")
+    if not found:
+        return [], ChordError(f"the results of chord {group} are gone: they were kept too short")
     return values, None
 
 

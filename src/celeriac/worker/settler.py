@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
-from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
-from celeriac.kernel.states import FAILURE
+from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
+from celeriac.kernel.states import FAILURE, READY_STATES
 from celeriac.ports.broker import Broker, Consumer
 from celeriac.ports.results import ResultBackend
 from celeriac.worker.held import Held
@@ -167,6 +167,8 @@ class Settler(Service):
         ready = results.close_parts(parts) if parts else ()
         follow_ups = [envelope for s in batch for envelope in s.publish]
         follow_ups += [group.envelope for group in ready]
+        if follow_ups and _may_repeat(batch):
+            follow_ups = _not_ended(results, follow_ups)
         if follow_ups:
             self._broker.publish(follow_ups)
         if ready:
@@ -179,6 +181,19 @@ class Settler(Service):
             "task %s was no longer ours when it ended: its lease had run out, its outcome is dropped",
             delivery.envelope.id,
         )
+
+
+def _may_repeat(batch: Sequence[Settlement]) -> bool:
+    """Return whether another worker may have come as far as publishing what follows."""
+    now = time.monotonic()
+    return any(s.delivery.handed_out > 1 or s.delivery.lease_until < now for s in batch)
+
+
+def _not_ended(results: ResultBackend, envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """Return those that have not been run: what still waits, its broker knows by its id."""
+    found = results.fetch([envelope.id for envelope in envelopes])
+    ended = {name for name, record in found.items() if record.state in READY_STATES}
+    return [envelope for envelope in envelopes if envelope.id not in ended]
 
 
 def _take(queue: deque[T]) -> list[T]:

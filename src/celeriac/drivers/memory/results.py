@@ -39,11 +39,12 @@ def capabilities(name: str) -> Capabilities:
 class _Counted:
     """A group and its filled slots."""
 
-    __slots__ = ("group", "sent", "slots")
+    __slots__ = ("grown", "group", "sent", "slots")
 
     def __init__(self, group: Group) -> None:
         self.group = group
         self.slots: dict[int, Record] = {}
+        self.grown: dict[str, int] = {}
         self.sent = False
 
     def follow_up(self) -> Envelope | None:
@@ -119,12 +120,14 @@ class MemoryResults:
             if group.expires_at:
                 heapq.heappush(self._group_expiries, (group.expires_at, group.id))
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         with self._shared.lock:
             counted = self._groups.get(group)
             if counted is None or counted.sent:
                 return -1
             size = counted.group.size
+            if once and counted.grown.setdefault(once, size) != size:
+                return counted.grown[once]
             counted.group = replace(counted.group, size=size + by)
             return size
 

@@ -3,7 +3,7 @@
 A part is counted while its task is still held, and the body is sent, once for a group, before the task
 is acknowledged: a crash in between repeats the part and loses nothing.
 
-Owns: Chord, chord_of, part_of, outcome.  May import: kernel, drivers.redis.
+Owns: Chord, chord_of, part_of, outcome.  May import: kernel, ports, drivers.redis.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celeriac.drivers.redis.kombu import LARGEST_BODY
 from celeriac.kernel.errors import CeleryError
 from celeriac.kernel.message import Envelope, Record, Settlement, Verdict
 from celeriac.kernel.states import FAILURE, READY_STATES, SUCCESS
 from celeriac.kernel.wire import Headers, pack, unpack
+from celeriac.ports.registry import find_codec, find_compression
 
-_MARK = b'"chord": {'
-"""In the payload of a task that a chord waits for, as Python writes JSON."""
+_MARKS = (b'"chord": {', b'"compression":"', b'"content_type":"')
+"""One of these is in the message of a task that a chord waits for, whose payload Python wrote as
+JSON, or that has to be read to know."""
 
 _COMPOSED = frozenset({"celery.group", "celery.chain", "celery.chord", "celery.chunks"})
 """Signatures that are no one task."""
@@ -53,11 +56,20 @@ class Chord:
 
 def chord_of(envelope: Envelope) -> Chord | None:
     """Return the chord that a task is a part of; None for other tasks."""
-    if _MARK not in envelope.body:
+    if not any(mark in envelope.body for mark in _MARKS):
         return None
     try:
         head, payload = unpack(envelope.body)
-        embed = json.loads(payload)[2]
+        if head.compression:
+            method = find_compression(head.compression)
+            payload = method.decompress(payload, limit=LARGEST_BODY)
+        if head.content_type == "application/json":
+            embed = json.loads(payload)[2]
+        else:
+            codec = find_codec(head.content_type)
+            if codec.trusted_only:
+                return None  # whether it may be read is the worker's to say
+            embed = codec.loads(payload)[2]
         body = embed.get("chord")
     except (CeleryError, ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -195,7 +207,11 @@ def _call(
         "chord": options.get("chord"),
     }
     given = own if signature.get("immutable") else args + own
-    payload = json.dumps([given, signature.get("kwargs") or {}, embed]).encode()
+    call = [given, signature.get("kwargs") or {}, embed]
+    try:
+        payload = json.dumps(call).encode()
+    except TypeError:  # read by another serializer, with values that JSON needs tags for
+        payload = find_codec("json").dumps(call)
     urgency = options.get("priority")
     return Envelope(
         task_id,

@@ -21,6 +21,7 @@
     {celeriac}:quarantine:<q>      list   messages from there that cannot be read, as they came
     {celeriac}:f:<id>       string what a record does not say itself
     celery-task-meta-<id>   string Celery's result; in a cluster, with the hash tag before it
+    celery-taskset-meta-<id>       string Celery's saved group, likewise
 
 Owns: Keys.  May import: drivers.redis.
 """
@@ -28,6 +29,8 @@ Owns: Keys.  May import: drivers.redis.
 from __future__ import annotations
 
 from celeriac.drivers.redis.kombu import Layout
+
+SAVED_GROUP = "celery-taskset-meta-"
 
 
 class Keys:
@@ -50,5 +53,12 @@ class Keys:
         self.leases = f"{self.prefix}l"
         self.bells = f"{self.prefix}w:"
         self.result = f"{before}{'{celeriac}' if cluster else ''}celery-task-meta-"
+        self._saved = f"{before}{'{celeriac}' if cluster else ''}"
         self.topic = f"{before}celeriac.bus."
         self.store = f"{store}:{before}" if before else store
+
+    def record(self, record_id: str) -> str:
+        """Return where a record is kept: a saved group's id is the key that Celery gives it."""
+        if record_id.startswith(SAVED_GROUP):
+            return self._saved + record_id
+        return self.result + record_id

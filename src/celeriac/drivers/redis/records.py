@@ -10,6 +10,8 @@ import functools
 import json
 from typing import Any
 
+import msgspec
+
 from celeriac.drivers.redis.keys import Keys
 from celeriac.kernel.message import Part, Record
 from celeriac.kernel.states import READY_STATES, SUCCESS
@@ -17,6 +19,8 @@ from celeriac.kernel.states import READY_STATES, SUCCESS
 FIELDS = 8
 LAST = 253_402_300_799.0
 """Unix seconds of the end of the year 9999: Redis refuses what is far behind."""
+
+_read_head = msgspec.json.Decoder(tuple[str, str, int, int, float, bool]).decode
 
 
 @functools.lru_cache(256)
@@ -40,7 +44,7 @@ def record_fields(record: Record, keys: Keys) -> tuple[Any, ...]:
     )
     note = "" if says_all else _note(record)
     return (
-        keys.result + record.id,
+        keys.record(record.id),
         record.id,
         state,
         fence[0],
@@ -96,5 +100,5 @@ def part_fields(part: Part) -> tuple[Any, ...]:
 def read_part(packed: bytes) -> Record:
     """Return the record of a filled slot."""
     head, _, body = packed.partition(b"\n")
-    task_id, state, attempt, handed_out, expires, nothing = json.loads(head)
+    task_id, state, attempt, handed_out, expires, nothing = _read_head(head)
     return Record(task_id, state, None if nothing else body, (attempt, handed_out), expires)

@@ -72,7 +72,7 @@ class RedisResults:
         """Read records."""
         found: dict[str, Record] = {}
         for some in _slices(list(dict.fromkeys(ids))):
-            keys = (*self._keys.messages, *(self._keys.result + task_id for task_id in some))
+            keys = (*self._keys.messages, *map(self._keys.record, some))
             flat = self._server.run(FETCH, keys, (self._keys.prefix, *some))
             now = time.time()
             for i, task_id in enumerate(some):
@@ -88,7 +88,7 @@ class RedisResults:
     def forget(self, ids: Sequence[str]) -> None:
         """Delete records."""
         for some in _slices(ids):
-            names = [self._keys.result + task_id for task_id in some]
+            names = [self._keys.record(task_id) for task_id in some]
             names += [f"{self._keys.prefix}f:{task_id}" for task_id in some]
             self._server.call("DEL", *names)
 
@@ -106,9 +106,9 @@ class RedisResults:
             expiry(group.expires_at),
         )
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         """Add slots."""
-        return int(self._run(GROW_GROUP, group, by))
+        return int(self._run(GROW_GROUP, group, by, once))
 
     def close_parts(self, parts: Sequence[Part]) -> Sequence[Ready]:
         """Fill slots."""
@@ -123,18 +123,14 @@ class RedisResults:
                 found[name] = Ready(name, unpack_follow_up(flat[i + 1]))
         return list(found.values())
 
-    def parts(self, group: str) -> Sequence[Record]:
-        """Read the filled slots."""
+    def parts(self, group: str) -> Iterator[Record]:
+        """Read the filled slots, some at a time."""
         key = f"{self._keys.prefix}p:{group}"
         slots = sorted(int(slot) for slot in self._server.call("HKEYS", key))
-        found = []
         for some in _slices(slots):
-            found += [
-                read_part(packed)
-                for packed in self._server.call("HMGET", key, *some)
-                if packed is not None
-            ]
-        return found
+            for packed in self._server.call("HMGET", key, *some):
+                if packed is not None:
+                    yield read_part(packed)
 
     def mark_sent(self, groups: Sequence[str]) -> None:
         """Note that follow-ups were published."""

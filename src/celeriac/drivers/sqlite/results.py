@@ -24,7 +24,9 @@ from celeriac.kernel.states import READY_STATES, SUCCESS
 from celeriac.ports.caps import Capabilities
 
 SLICE = 500
-"""Ids in one query, and rows in one deletion."""
+"""Ids in one query, slots in one reading, and rows in one deletion."""
+GROWN = "GROWN"
+"""The state of a record that says which slot a group got by a call that may be repeated."""
 LOOK = 0.5
 """Seconds after which a waiter looks for changes by itself."""
 
@@ -172,14 +174,27 @@ class SQLiteResults:
             )
         )
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         """Add slots."""
 
         def work(cursor: apsw.Cursor) -> int:
             rows: list[Any] = cursor.execute(
-                "UPDATE chord SET size=size+? WHERE id=? AND sent=0 RETURNING size", (by, group)
+                "SELECT size, expires FROM chord WHERE id=? AND sent=0", (group,)
             ).fetchall()
-            return int(rows[0][0]) - by if rows else -1
+            if not rows:
+                return -1
+            size, expires = rows[0]
+            if once:
+                # A record of its own, which is kept as long as the group.
+                name = f"{group}/{once}"
+                known: list[Any] = cursor.execute(
+                    "SELECT body FROM result WHERE id=?", (name,)
+                ).fetchall()
+                if known:
+                    return int(known[0][0])
+                write_records(cursor, [Record(name, GROWN, b"%d" % size, expires_at=expires)])
+            cursor.execute("UPDATE chord SET size=size+? WHERE id=?", (by, group))
+            return int(size)
 
         return self._db.write(work)
 
@@ -187,14 +202,20 @@ class SQLiteResults:
         """Fill slots."""
         return self._db.write(lambda cursor: fill_slots(cursor, parts)) if parts else ()
 
-    def parts(self, group: str) -> Sequence[Record]:
-        """Read the filled slots."""
-        rows = self._db.read(
-            "SELECT id, state, body, attempt, handed_out, expires FROM part WHERE chord=?"
-            " ORDER BY slot",
-            (group,),
-        )
-        return [Record(row[0], row[1], row[2], (row[3], row[4]), row[5]) for row in rows]
+    def parts(self, group: str) -> Iterator[Record]:
+        """Read the filled slots, some at a time."""
+        last = -1
+        while True:
+            rows = self._db.read(
+                "SELECT id, state, body, attempt, handed_out, expires, slot FROM part"
+                " WHERE chord=? AND slot>? ORDER BY slot LIMIT ?",
+                (group, last, SLICE),
+            )
+            for row in rows:
+                yield Record(row[0], row[1], row[2], (row[3], row[4]), row[5])
+            if len(rows) < SLICE:
+                return
+            last = rows[-1][6]
 
     def mark_sent(self, groups: Sequence[str]) -> None:
         """Note that follow-ups were published."""
