@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.redis_server import redis_server
+from tests.support.redis import RedisServer
 
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.drivers.sqlite import SQLiteFamily
@@ -33,7 +33,7 @@ class TestSQLite(OrdersContract):
 class TestRedis(OrdersContract):
     @pytest.fixture
     def orders(self, tmp_path: Path) -> Iterator[Orders]:
-        with redis_server(tmp_path) as port:
-            family = open_family(f"redis://127.0.0.1:{port}/1")
+        with RedisServer(tmp_path) as server:
+            family = open_family(server.url(1))
             yield family.orders()
             family.close()
