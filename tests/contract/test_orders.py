@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.redis_server import redis_server
+from tests.support.redis import RedisServer
 
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.drivers.sqlite import SQLiteFamily
@@ -34,8 +34,8 @@ class TestSQLite(OrdersContract):
 class TestRedis(OrdersContract):
     @pytest.fixture
     def orders(self, tmp_path: Path) -> Iterator[Orders]:
-        with redis_server(tmp_path) as port:
-            family = open_family(f"redis://127.0.0.1:{port}/1")
+        with RedisServer(tmp_path) as server:
+            family = open_family(server.url(1))
             yield family.orders()
             family.close()
 

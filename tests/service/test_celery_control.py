@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.redis_server import free_port, listens, redis_server
+from tests.support.redis import RedisServer, free_port, listens
 
 from celeriac import Celeriac
 from celeriac.testing.eventually import eventually
@@ -35,8 +35,8 @@ def sleep(seconds):
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    with redis_server(tmp_path) as port:
-        yield f"redis://127.0.0.1:{port}/3"
+    with RedisServer(tmp_path / "redis") as server:
+        yield server.url(3)
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,9 +16,9 @@ from typing import Any
 
 import celery
 import pytest
-import redis
 from celery.events.state import State
 from tests.support.project import Project, eventually
+from tests.support.redis import RedisServer, free_port
 
 pytestmark = pytest.mark.service
 
@@ -37,38 +35,11 @@ def fail():
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """Run a Redis server of the test's own; give its URL."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server is not installed: tools/servers.sh")
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    words = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path]
-    popen = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port)
-
-    def answers() -> bool:
-        try:
-            return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-    try:
-        eventually(answers)
-        yield f"redis://127.0.0.1:{port}/3"
-    finally:
-        client.close()
-        popen.kill()
-        popen.wait(10)
+    with RedisServer(tmp_path / "redis") as server:
+        yield server.url(3)
 
 
 @pytest.fixture

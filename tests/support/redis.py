@@ -1,6 +1,6 @@
 """Redis servers of the tests' own, which can be killed, frozen, filled and failed over.
 
-Owns: RedisServer, SentinelPair, RedisCluster, certificates, need_redis.
+Owns: RedisServer, SentinelPair, RedisCluster, certificates, need_redis, free_port, listens.
 May import: redis, and what tests use.
 """
 
@@ -44,6 +44,13 @@ def free_port() -> int:
         if port < 55_000:
             return port
     raise AssertionError("no free port below 55000")
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody answers on a port of 127.0.0.1."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        return True
+    return False
 
 
 @dataclass(frozen=True)
