@@ -56,7 +56,8 @@ def asked(app: Celeriac, command: str, **arguments: Any) -> Any:
 def test_every_question_of_celery(app: Celeriac, worker: Any) -> None:
     inspect = app.control.inspect(destination=["w1@here"], timeout=5.0)
     assert inspect.ping() == {"w1@here": {"ok": "pong"}}
-    assert inspect.registered("rate_limit") == {"w1@here": ["add", "hold"]}
+    # Shared tasks of other tests' modules are there too.
+    assert {"add", "hold"} <= set(inspect.registered("rate_limit")["w1@here"])
     assert inspect.scheduled() == {"w1@here": []}
     assert inspect.active_queues()["w1@here"][0]["name"] == "celery"
     assert inspect.conf(with_defaults=True)["w1@here"]["task_default_queue"] == "celery"
