@@ -334,3 +334,27 @@ def test_outcomes_wait_while_the_server_refuses_the_login(
     assert list(consumer.extend([held], lease=60)) == []
     assert list(consumer.settle([Settlement(held, Verdict.ACK)])) == []
     consumer.close()
+
+
+@pytest.mark.parametrize("make", [task, celery_task], ids=["own", "celery"])
+def test_a_server_whose_clock_goes_back_does_not_keep_what_the_dead_had(
+    server: RedisServer, family: RedisFamily, make: Any
+) -> None:
+    broker = family.broker()
+    broker.publish([make("a")])
+    dead = broker.consume(["q"], owner="dead", lease=1)
+    (held,) = dead.claim(1, wait=0)
+    broker.upkeep(time.time())
+    # As it looks when the clock has gone back by an hour.
+    hour = 3_600_000
+    server.cli("HINCRBY", "{celeriac}:t", "tick", hour)
+    for key in ("{celeriac}:l", "{celeriac}:cl"):
+        for holder, _ in server.client.zrange(key, 0, -1, withscores=True):
+            server.cli("ZINCRBY", key, hour, holder)
+    broker.upkeep(time.time())  # from now on it has a time of grace
+    server.cli("HSET", "{celeriac}:t", "grace", 0)
+    eventually(
+        lambda: broker.upkeep(time.time()) or broker.count(["q"])["q"].ready == 1, within=6
+    )
+    assert list(dead.settle([Settlement(held, Verdict.ACK)])) == [held]
+    dead.close()
