@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +17,9 @@ from tests.support.redis import RedisServer
 
 from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.consumer import RedisConsumer
-from celeriac.drivers.redis.script import CLAIM
-from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
-from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
+from celeriac.drivers.redis.script import CLAIM, Script
+from celeriac.kernel.errors import BrokerFull, BrokerRejected, BrokerUnavailable
+from celeriac.kernel.message import Delivery, Envelope, Group, Part, Record, Settlement, Verdict
 from celeriac.kernel.wire import Headers, pack
 
 pytestmark = pytest.mark.service
@@ -353,8 +353,64 @@ def test_a_server_whose_clock_goes_back_does_not_keep_what_the_dead_had(
             server.cli("ZINCRBY", key, hour, holder)
     broker.upkeep(time.time())  # from now on it has a time of grace
     server.cli("HSET", "{celeriac}:t", "grace", 0)
-    eventually(
-        lambda: broker.upkeep(time.time()) or broker.count(["q"])["q"].ready == 1, within=6
-    )
+    eventually(lambda: broker.upkeep(time.time()) or broker.count(["q"])["q"].ready == 1, within=6)
     assert list(dead.settle([Settlement(held, Verdict.ACK)])) == [held]
     dead.close()
+
+
+def test_before_redis_7_a_full_server_lets_work_end_too(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker, results = family.broker(), family.results()
+    broker.open()
+    # Scripts without flags mean the same to every version.
+    family.server.modern = False
+    broker.publish([task("a"), task("b"), celery_task("c")])
+    results.open_group(Group("g", 2, task("body"), task("error"), 0.0))
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    held = [*consumer.claim(3, wait=0), *consumer.claim(3, wait=0)]
+    assert len(held) == 3
+    server.cli("CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(BrokerFull):
+        broker.publish([task("more")])
+    broker.upkeep(time.time())
+    assert list(consumer.extend(held, lease=60)) == []
+    results.store([Record("a", "SUCCESS", b"{}")])
+    assert results.close_parts([Part("g", 0, Record("a", "SUCCESS", b"{}"))]) == []
+    assert results.grow_group("g", 1) == 2
+    results.mark_sent(["g"])
+    ends = [Settlement(one, Verdict.ACK) for one in held[1:]]
+    assert list(consumer.settle([Settlement(held[0], Verdict.LOST), *ends])) == []
+    consumer.close()
+
+
+class Older(RedisFamily):
+    """A family on what says that it is Redis 6.2, and takes no flags."""
+
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(url, {})
+        call, run = self.server.call, self.server.run
+
+        def told(*command: Any) -> Any:
+            reply = call(*command)
+            return re.sub(rb"redis_version:\S+", b"redis_version:6.2.14", reply) if command == (
+                "INFO", "server"
+            ) else reply  # fmt: skip
+
+        def refuses(script: Script, keys: Any, args: Any) -> Any:
+            assert not script.text(self.server.modern).startswith("#!")
+            return run(script, keys, args)
+
+        monkeypatch.setattr(self.server, "call", told)
+        monkeypatch.setattr(self.server, "run", refuses)
+
+
+def test_results_alone_on_an_older_server(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = Older(server.url(), monkeypatch)
+    results = family.results()
+    results.open()
+    results.store([Record("a", "SUCCESS", b"{}")])
+    assert results.fetch(["a"])["a"].state == "SUCCESS"
+    family.close()
