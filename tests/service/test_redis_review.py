@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -15,6 +16,8 @@ import pytest
 from tests.support.project import eventually
 from tests.support.redis import RedisServer
 
+from celeriac.client.publisher import Publisher
+from celeriac.client.sender import Sender
 from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.consumer import RedisConsumer
 from celeriac.drivers.redis.script import CLAIM, Script
@@ -414,3 +417,18 @@ def test_results_alone_on_an_older_server(
     results.store([Record("a", "SUCCESS", b"{}")])
     assert results.fetch(["a"])["a"].state == "SUCCESS"
     family.close()
+
+
+def test_one_coroutines_odd_envelope_fails_no_other(family: RedisFamily) -> None:
+    broker = family.broker()
+    sender = Sender(Publisher(lambda: broker, 10.0), None)
+
+    async def both() -> list[Any]:
+        sends = [sender.send([task("good")]), sender.send([task("bad", "q" * 70_000)])]
+        return await asyncio.gather(*sends, return_exceptions=True)
+
+    good, bad = asyncio.run(both())
+    sender.close()
+    assert good is None
+    assert isinstance(bad, Exception)
+    assert broker.count(["q"])["q"].ready == 1
