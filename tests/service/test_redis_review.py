@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -14,11 +16,13 @@ import pytest
 from tests.support.project import eventually
 from tests.support.redis import RedisServer
 
+from celeriac.client.publisher import Publisher
+from celeriac.client.sender import Sender
 from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.consumer import RedisConsumer
-from celeriac.drivers.redis.script import CLAIM
-from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable
-from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
+from celeriac.drivers.redis.script import CLAIM, Script
+from celeriac.kernel.errors import BrokerFull, BrokerRejected, BrokerUnavailable
+from celeriac.kernel.message import Delivery, Envelope, Group, Part, Record, Settlement, Verdict
 from celeriac.kernel.wire import Headers, pack
 
 pytestmark = pytest.mark.service
@@ -274,7 +278,7 @@ def test_a_result_that_redis_will_not_have_takes_no_task_with_it(
     first, bad, last = held
     batch = [
         Settlement(first, Verdict.RELEASE),
-        Settlement(bad, Verdict.ACK, record=record, publish=[task("next")]),
+        Settlement(bad, Verdict.ACK, record=record, publish=(task("next"),)),
         Settlement(last, Verdict.ACK),
     ]
     assert list(consumer.settle(batch)) == []
@@ -333,3 +337,103 @@ def test_outcomes_wait_while_the_server_refuses_the_login(
     assert list(consumer.extend([held], lease=60)) == []
     assert list(consumer.settle([Settlement(held, Verdict.ACK)])) == []
     consumer.close()
+
+
+@pytest.mark.parametrize("make", [task, celery_task], ids=["own", "celery"])
+def test_a_server_whose_clock_goes_back_does_not_keep_what_the_dead_had(
+    server: RedisServer, family: RedisFamily, make: Any
+) -> None:
+    broker = family.broker()
+    broker.publish([make("a")])
+    dead = broker.consume(["q"], owner="dead", lease=1)
+    (held,) = dead.claim(1, wait=0)
+    broker.upkeep(time.time())
+    # As it looks when the clock has gone back by an hour.
+    hour = 3_600_000
+    server.cli("HINCRBY", "{celeriac}:t", "tick", hour)
+    for key in ("{celeriac}:l", "{celeriac}:cl"):
+        for holder in server.cli("ZRANGE", key, 0, -1):
+            server.cli("ZINCRBY", key, hour, holder)
+    broker.upkeep(time.time())  # from now on it has a time of grace
+    server.cli("HSET", "{celeriac}:t", "grace", 0)
+
+    def is_back() -> bool:
+        broker.upkeep(time.time())
+        return broker.count(["q"])["q"].ready == 1
+
+    eventually(is_back, within=6)
+    assert list(dead.settle([Settlement(held, Verdict.ACK)])) == [held]
+    dead.close()
+
+
+def test_before_redis_7_a_full_server_lets_work_end_too(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker, results = family.broker(), family.results()
+    broker.open()
+    # Scripts without flags mean the same to every version.
+    family.server.modern = False
+    broker.publish([task("a"), task("b"), celery_task("c")])
+    results.open_group(Group("g", 2, task("body"), task("error"), 0.0))
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    held = [*consumer.claim(3, wait=0), *consumer.claim(3, wait=0)]
+    assert len(held) == 3
+    server.cli("CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(BrokerFull):
+        broker.publish([task("more")])
+    broker.upkeep(time.time())
+    assert list(consumer.extend(held, lease=60)) == []
+    results.store([Record("a", "SUCCESS", b"{}")])
+    assert results.close_parts([Part("g", 0, Record("a", "SUCCESS", b"{}"))]) == []
+    assert results.grow_group("g", 1) == 2
+    results.mark_sent(["g"])
+    ends = [Settlement(one, Verdict.ACK) for one in held[1:]]
+    assert list(consumer.settle([Settlement(held[0], Verdict.LOST), *ends])) == []
+    consumer.close()
+
+
+class Older(RedisFamily):
+    """A family on what says that it is Redis 6.2, and takes no flags."""
+
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(url, {})
+        call, run = self.server.call, self.server.run
+
+        def told(*command: Any) -> Any:
+            reply = call(*command)
+            return re.sub(rb"redis_version:\S+", b"redis_version:6.2.14", reply) if command == (
+                "INFO", "server"
+            ) else reply  # fmt: skip
+
+        def refuses(script: Script, keys: Any, args: Any) -> Any:
+            assert not script.text(self.server.modern).startswith("#!")
+            return run(script, keys, args)
+
+        monkeypatch.setattr(self.server, "call", told)
+        monkeypatch.setattr(self.server, "run", refuses)
+
+
+def test_results_alone_on_an_older_server(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = Older(server.url(), monkeypatch)
+    results = family.results()
+    results.open()
+    results.store([Record("a", "SUCCESS", b"{}")])
+    assert results.fetch(["a"])["a"].state == "SUCCESS"
+    family.close()
+
+
+def test_one_coroutines_odd_envelope_fails_no_other(family: RedisFamily) -> None:
+    broker = family.broker()
+    sender = Sender(Publisher(lambda: broker, 10.0), None)
+
+    async def both() -> list[Any]:
+        sends = [sender.send([task("good")]), sender.send([task("bad", "q" * 70_000)])]
+        return await asyncio.gather(*sends, return_exceptions=True)
+
+    good, bad = asyncio.run(both())
+    sender.close()
+    assert good is None
+    assert isinstance(bad, Exception)
+    assert broker.count(["q"])["q"].ready == 1

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celeriac.client.publisher import Publisher
-from celeriac.kernel.errors import BrokerRejected
+from celeriac.kernel.errors import BrokerUnavailable
 from celeriac.kernel.message import Envelope
 
 MOST = 1_000
@@ -68,14 +68,14 @@ class Sender:
     def _send(self, calls: Sequence[_Call]) -> None:
         try:
             self._publisher.send([one for call in calls for one in call[0]], self._policy)
-        except BrokerRejected as error:
+        except BrokerUnavailable as error:
+            _tell(calls, error)
+        except Exception as error:
             if len(calls) > 1:
                 # One of them is to blame: the others must not fail with it.
                 for call in calls:
                     self._send([call])
                 return
-            _tell(calls, error)
-        except Exception as error:
             _tell(calls, error)
         else:
             _tell(calls, None)

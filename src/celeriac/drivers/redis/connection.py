@@ -334,5 +334,7 @@ class Server:
     def close(self) -> None:
         """Close the idle links."""
         idle, self._idle = self._idle, []
-        for link in idle:
-            link.close()
+        while idle:
+            # Popped: another thread may just be taking one from the same list.
+            with contextlib.suppress(IndexError):
+                idle.pop().close()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from celeriac.drivers.redis.connection import Server
+from celeriac.drivers.redis.health import check
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.message import pack_follow_up, unpack_follow_up
 from celeriac.drivers.redis.records import (
@@ -50,8 +51,8 @@ class RedisResults:
         self.name = keys.store
 
     def open(self) -> None:
-        """Connect."""
-        self._server.call("PING")
+        """Connect, and find out how the server's scripts are written."""
+        check(self._server, evicts=True)
 
     def close(self) -> None:
         """Close idle connections."""

@@ -31,13 +31,17 @@ class Script:
         """Return the source.
 
         :param modern: whether the server knows flags (Redis 7); before that, a script goes on
-            when its first write takes something away.
+            when its first write takes something away: here a key that never is.
         """
         source = "\n".join(
             (_FOLDER / f"{part}.lua").read_text("utf-8") for part in (*self._parts, self.name)
         )
         source = source.replace("@FINAL@", " ".join(sorted(READY_STATES)))
-        return f"#!lua flags=allow-oom\n{source}" if modern and self._full else source
+        if not self._full:
+            return source
+        if modern:
+            return f"#!lua flags=allow-oom\n{source}"
+        return f"redis.call('DEL', ARGV[1] .. '-')\n{source}" if self._parts else source
 
     @functools.cache  # noqa: B019
     def sha(self, modern: bool) -> str:

@@ -11,6 +11,15 @@ if passed and (passed < 0 or passed > tonumber(ARGV[3])) then
   -- The server was away, or nobody was there: who lives must have time to renew.
   grace = now + tonumber(ARGV[4])
 end
+if passed and passed < 0 then
+  -- The clock went back: by it, what dead workers had would be theirs for so much longer.
+  for _, kind in ipairs({ 'l', 'cl' }) do
+    local ends = redis.call('ZRANGE', P .. kind, 0, -1, 'WITHSCORES')
+    for n = 1, #ends, 2 do
+      redis.call('ZADD', P .. kind, string.format('%.0f', tonumber(ends[n + 1]) + passed), ends[n])
+    end
+  end
+end
 redis.call('HSET', P .. 't', 'tick', now, 'grace', grace, 'by', ARGV[5])
 
 local given_up = 0
