@@ -40,7 +40,9 @@ def fleet(redis_server: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
         path = tmp_path / f"{side}_side.py"
         path.write_text(path.read_text() + THREE)
     yield made
-    gc.collect()  # Celery's groups of results are in circles, and say good-bye to a server
+    # Celery's results say good-bye to the server when they are collected: now, while there is one.
+    made.celery.backend._cache.clear()
+    gc.collect()
     made.close()
 
 

@@ -190,6 +190,7 @@ def test_any_workflow_gives_what_eager_gives(
     @given(canvases)
     def example(plan: Any) -> None:
         flow = build(plan, show)
+        flow.app = made.app  # an empty group knows none
         eager = outcome(flow.apply(("in",)))
         result = flow.apply_async(("in",))
         if dice.random() < 0.3:
