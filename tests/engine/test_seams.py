@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from celeriac import Celeriac, chord, signals
 from celeriac.client.compose import compose
+from celeriac.client.panel import PANEL
 from celeriac.client.signals import SIGNALS
 from celeriac.control import inbox
 from celeriac.control.ears import Ears
@@ -22,6 +24,7 @@ from celeriac.kernel.wire import pack, unpack
 from celeriac.testing import TaskKit
 from celeriac.testing.eventually import eventually
 from celeriac.testing.running import running_worker
+from celeriac.worker.control import inspect_command
 from celeriac.worker.gates import RateGate, RevokedStamps
 
 Heard = list[tuple[str, dict[str, Any]]]
@@ -346,3 +349,34 @@ def test_a_bus_that_is_away_is_said_once(
         "remote control is deaf until the broker is back",
         "remote control hears again",
     ]
+
+
+def test_a_slow_answer_after_the_end_opens_nothing(app: Celeriac, tmp_path: Path) -> None:
+    """Who asked for a profile of a worker that stops hears nothing; its app stays closed."""
+    app = Celeriac("slow", broker=f"sqlite:///{tmp_path}/q.db", set_as_current=False)
+    go, begun = threading.Event(), threading.Event()
+
+    @inspect_command(name="seams_slow", slow=True)
+    def slow(state: Any, **ignored: Any) -> str:
+        begun.set()
+        go.wait(20)
+        return "late"
+
+    try:
+        with running_worker(app, pool="solo", in_memory=False, timeout=30):
+            ask = threading.Thread(
+                target=lambda: (
+                    Celeriac("asks", broker=app.broker_url, set_as_current=False)
+                    .control.inspect(timeout=1.0)
+                    .request("seams_slow")
+                )
+            )
+            ask.start()
+            assert begun.wait(10)
+        app.close()
+        go.set()
+        eventually(lambda: "celeriac-command" not in {t.name for t in threading.enumerate()})
+        assert not app._families
+        ask.join(10)
+    finally:
+        PANEL.pop("seams_slow")
