@@ -380,3 +380,25 @@ def test_a_slow_answer_after_the_end_opens_nothing(app: Celeriac, tmp_path: Path
         ask.join(10)
     finally:
         PANEL.pop("seams_slow")
+
+
+def test_a_limit_of_this_worker_is_not_sent_on_with_a_retry() -> None:
+    """Another worker, whose pool keeps no limits, would bury what carries one."""
+    app = Celeriac("lent", set_as_current=False)
+
+    @app.task(name="later", bind=True)
+    def later(self: Any, changed: bool) -> None:
+        self.retry(countdown=3600, **({"args": (True,)} if changed else {}))
+
+    with app.standing_in(MemoryFamily("memory://lent", {"private": True})):
+        with running_worker(app, pool="prefork", in_memory=False, timeout=30) as worker:
+            [reply] = app.control.time_limit("later", hard=50.0, reply=True, timeout=5.0, limit=1)
+            assert "set successfully" in str(reply)
+            for changed in (False, True):
+                later.delay(changed)
+            own = later.apply_async((False,), time_limit=20)
+            eventually(lambda: app.broker.count(["celery"])["celery"].delayed == 3)
+            assert not worker.new_limits._lent
+        again = {one.id: unpack(one.body)[0] for one in app.broker.peek("celery", limit=9)}
+    assert again.pop(own.id).timelimit == (20, None)
+    assert [head.timelimit for head in again.values()] == [(None, None)] * 2
