@@ -203,6 +203,16 @@ def test_nobody_knew_it_is_a_failure_in_the_end(app: Celeriac, listener: Listene
     assert names(heard) == ["task_unknown"]
 
 
+def test_monitors_hear_of_what_is_taken_back(app: Celeriac, listener: Listener) -> None:
+    """They were told that it was sent: it must not look as if it waited for ever."""
+    app.conf.task_send_sent_event = True
+    result = app.send_task("waits")
+    app.control.revoke(result.id)
+    eventually(lambda: listener.of(result.id) == ["task-sent", "task-revoked"])
+    [revoked] = [one for one in listener.events if one["type"] == "task-revoked"]
+    assert (revoked["terminated"], revoked["expired"]) == (False, False)
+
+
 # -- gates ----------------------------------------------------------------------------------------
 
 
