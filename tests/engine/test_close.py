@@ -61,3 +61,16 @@ def test_a_waiter_that_leaves_while_it_is_rung(tmp_path: Path, monkeypatch: obje
 
     monkeypatch.setattr(os, "open", leave)  # type: ignore[attr-defined]
     Ringer(place).waiters()
+
+
+def test_queues_without_end_cost_no_open_files_without_end(tmp_path: Path) -> None:
+    """A queue for each customer is no file for each customer, held open by whoever sends."""
+    app = Celeriac("queues", broker=f"sqlite:///{tmp_path}/q.db", set_as_current=False)
+    t = app.task(name="t")(lambda: None)
+    t.delay()
+    before = open_files()
+    with app.batch():
+        for number in range(300):
+            t.apply_async(queue=f"customer-{number}")
+    assert open_files() < before + 100
+    app.close()

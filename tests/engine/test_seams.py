@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from celeriac import Celeriac, chord, signals
 from celeriac.client.compose import compose
+from celeriac.client.panel import PANEL
 from celeriac.client.signals import SIGNALS
 from celeriac.control import inbox
 from celeriac.control.ears import Ears
@@ -22,6 +24,7 @@ from celeriac.kernel.wire import pack, unpack
 from celeriac.testing import TaskKit
 from celeriac.testing.eventually import eventually
 from celeriac.testing.running import running_worker
+from celeriac.worker.control import inspect_command
 from celeriac.worker.gates import RateGate, RevokedStamps
 
 Heard = list[tuple[str, dict[str, Any]]]
@@ -200,6 +203,16 @@ def test_nobody_knew_it_is_a_failure_in_the_end(app: Celeriac, listener: Listene
     assert names(heard) == ["task_unknown"]
 
 
+def test_monitors_hear_of_what_is_taken_back(app: Celeriac, listener: Listener) -> None:
+    """They were told that it was sent: it must not look as if it waited for ever."""
+    app.conf.task_send_sent_event = True
+    result = app.send_task("waits")
+    app.control.revoke(result.id)
+    eventually(lambda: listener.of(result.id) == ["task-sent", "task-revoked"])
+    [revoked] = [one for one in listener.events if one["type"] == "task-revoked"]
+    assert (revoked["terminated"], revoked["expired"]) == (False, False)
+
+
 # -- gates ----------------------------------------------------------------------------------------
 
 
@@ -346,3 +359,56 @@ def test_a_bus_that_is_away_is_said_once(
         "remote control is deaf until the broker is back",
         "remote control hears again",
     ]
+
+
+def test_a_slow_answer_after_the_end_opens_nothing(app: Celeriac, tmp_path: Path) -> None:
+    """Who asked for a profile of a worker that stops hears nothing; its app stays closed."""
+    app = Celeriac("slow", broker=f"sqlite:///{tmp_path}/q.db", set_as_current=False)
+    go, begun = threading.Event(), threading.Event()
+
+    @inspect_command(name="seams_slow", slow=True)
+    def slow(state: Any, **ignored: Any) -> str:
+        begun.set()
+        go.wait(20)
+        return "late"
+
+    try:
+        with running_worker(app, pool="solo", in_memory=False, timeout=30):
+            ask = threading.Thread(
+                target=lambda: (
+                    Celeriac("asks", broker=app.broker_url, set_as_current=False)
+                    .control.inspect(timeout=1.0)
+                    .request("seams_slow")
+                )
+            )
+            ask.start()
+            assert begun.wait(10)
+        app.close()
+        go.set()
+        eventually(lambda: "celeriac-command" not in {t.name for t in threading.enumerate()})
+        assert not app._families
+        ask.join(10)
+    finally:
+        PANEL.pop("seams_slow")
+
+
+def test_a_limit_of_this_worker_is_not_sent_on_with_a_retry() -> None:
+    """Another worker, whose pool keeps no limits, would bury what carries one."""
+    app = Celeriac("lent", set_as_current=False)
+
+    @app.task(name="later", bind=True)
+    def later(self: Any, changed: bool) -> None:
+        self.retry(countdown=3600, **({"args": (True,)} if changed else {}))
+
+    with app.standing_in(MemoryFamily("memory://lent", {"private": True})):
+        with running_worker(app, pool="prefork", in_memory=False, timeout=30) as worker:
+            [reply] = app.control.time_limit("later", hard=50.0, reply=True, timeout=5.0, limit=1)
+            assert "set successfully" in str(reply)
+            for changed in (False, True):
+                later.delay(changed)
+            own = later.apply_async((False,), time_limit=20)
+            eventually(lambda: app.broker.count(["celery"])["celery"].delayed == 3)
+            assert not worker.new_limits._lent
+        again = {one.id: unpack(one.body)[0] for one in app.broker.peek("celery", limit=9)}
+    assert again.pop(own.id).timelimit == (20, None)
+    assert [head.timelimit for head in again.values()] == [(None, None)] * 2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from celeriac.client.context import Context
 from celeriac.client.records import make_record
 from celeriac.kernel.errors import TaskRevokedError, WireError
+from celeriac.kernel.events import event
 from celeriac.kernel.failure import describe
 from celeriac.kernel.ids import child_id
 from celeriac.kernel.message import Envelope, Part
@@ -101,3 +102,6 @@ def end_withdrawn(app: Celeriac, envelopes: Sequence[Envelope]) -> None:
         if ready:
             app.send_envelopes([one.envelope for one in ready])
             app.results.mark_sent([one.group for one in ready])
+    if app.conf.task_send_sent_event:
+        now, said = app.clock.time(), {"terminated": False, "signum": None, "expired": False}
+        app.tell([event("task-revoked", now, {"uuid": one.id, **said}) for one in envelopes])

@@ -194,8 +194,12 @@ class Inbox:
             self._carry_out(message, reply)
 
     def _carry_out_slowly(self, message: Message, reply: Callable[[Message, Any], None]) -> None:
+        def answer(message: Message, value: Any) -> None:
+            if not self._stopping.is_set():  # else the app is closed, and would be opened again
+                reply(message, value)
+
         try:
-            self._carry_out(message, reply)
+            self._carry_out(message, answer)
         finally:
             self._slow.release()
 

@@ -108,6 +108,7 @@ class NewLimits:
 
     def __init__(self) -> None:
         self._limits: dict[str, tuple[float | None, float | None]] = {}
+        self._lent: set[str] = set()
 
     def set(self, name: str, hard: float | None, soft: float | None) -> None:
         """Change the limits of a task, seconds."""
@@ -123,8 +124,23 @@ class NewLimits:
             return None
         if head.task in self._limits and head.timelimit == (None, None):
             head.timelimit = self._limits[head.task]
+            self._lent.add(delivery.envelope.id)
             delivery.envelope = replace(delivery.envelope, body=pack(head, payload))
         return None
+
+    def take_back(self, ended: Iterable[Settlement]) -> None:
+        """Take the limits out of what is tried again: they are this worker's, not the call's."""
+        if not self._lent:
+            return
+        for settlement in ended:
+            task_id = settlement.delivery.envelope.id
+            if task_id not in self._lent:
+                continue
+            self._lent.discard(task_id)
+            if settlement.again is not None:
+                head, payload = unpack(settlement.again.body)
+                head.timelimit = (None, None)
+                settlement.again = replace(settlement.again, body=pack(head, payload))
 
 
 class RateGate:

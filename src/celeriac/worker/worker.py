@@ -328,6 +328,7 @@ class Worker:
     def ended(self, batch: Sequence[Settlement]) -> None:
         """Take deliveries that ended."""
         self.held.left_pool(len(batch), sum(settlement.runtime for settlement in batch))
+        self.new_limits.take_back(batch)
         self.remote.count(settlement.delivery for settlement in batch)
         if self._settler is not None:
             self._settler.ended(batch)
@@ -336,14 +337,18 @@ class Worker:
         """Take deliveries that were never started: they go back."""
         if batch:
             self.held.left_pool(len(batch), None)
+            released = [Settlement(item, Verdict.RELEASE) for item in batch]
+            self.new_limits.take_back(released)
             if self._settler is not None:
-                self._settler.ended([Settlement(item, Verdict.RELEASE) for item in batch])
+                self._settler.ended(released)
 
     def lost(self, delivery: Delivery, error: Exception) -> None:
         """Take a delivery whose process is gone."""
         self.held.left_pool(1, None)
         if self._settler is not None and self._execution is not None:
-            self._settler.ended([self._execution.lost(delivery, error)])
+            settlement = self._execution.lost(delivery, error)
+            self.new_limits.take_back((settlement,))
+            self._settler.ended([settlement])
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Take states of running tasks."""

@@ -206,6 +206,10 @@ class Doorbell:
                 os.close(fd)
 
 
+MOST_OPEN = 64
+"""Doors of queues that one process keeps open to ring."""
+
+
 class Ringer:
     """Rings the doorbells of queues and of waiters.
 
@@ -214,19 +218,23 @@ class Ringer:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._lock = threading.Lock()
         self._fds: dict[str, int] = {}
         self._waiters: tuple[int, tuple[Path, ...]] = (-1, ())
 
     def queue(self, queue: str, times: int) -> None:
         """Wake up to `times` workers that wait for a queue."""
-        fd = self._fds.get(queue)
-        if fd is None:
-            path = self._place.door(queue)
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(path, 0o600)
-            fd = self._fds[queue] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        with contextlib.suppress(BlockingIOError):
-            os.write(fd, b"!" * min(times, 8))
+        with self._lock:  # or one thread would write to what another has just closed
+            fd = self._fds.get(queue)
+            if fd is None:
+                path = self._place.door(queue)
+                with contextlib.suppress(FileExistsError):
+                    os.mkfifo(path, 0o600)
+                if len(self._fds) >= MOST_OPEN:
+                    os.close(self._fds.pop(next(iter(self._fds))))
+                fd = self._fds[queue] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            with contextlib.suppress(BlockingIOError):
+                os.write(fd, b"!" * min(times, 8))
 
     def waiters(self) -> None:
         """Wake everyone who waits for results or news."""
