@@ -95,6 +95,17 @@ def test_a_cancelled_wait_hurts_nobody() -> None:
     mine.close()
 
 
+def test_a_closed_sender_says_so() -> None:
+    mine = sender(Slow())
+    mine.close()
+
+    async def main() -> None:
+        with pytest.raises(BrokerUnavailable, match="closed"):
+            await asyncio.wait_for(mine.send([Envelope("a", "q", b"")]), 10)
+
+    asyncio.run(main())
+
+
 def test_adelay_inside_a_batch_is_sent_with_the_batch() -> None:
     app = Celeriac("sender", broker="memory://sender", set_as_current=False)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celeriac.drivers.redis.consumer import _by_size
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.message import (
     burial_head,
@@ -18,7 +20,8 @@ from celeriac.drivers.redis.message import (
     unpack_follow_up,
 )
 from celeriac.drivers.redis.records import part_fields, read_part, read_record, record_fields
-from celeriac.kernel.message import Envelope, Part, Record
+from celeriac.kernel.errors import PayloadTooLarge
+from celeriac.kernel.message import Delivery, Envelope, Part, Record, Settlement, Verdict
 
 KEYS = Keys("", "redis:h/0", cluster=False)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)
@@ -92,3 +95,26 @@ def test_what_others_wrote_is_read() -> None:
     assert read_record("t", body, b"", 5_000, 100.0).state == "FAILURE"
     assert read_record("t", body, b"", 5_000, 100.0).expires_at == 105.0
     assert read_record("t", b"\x80\x04pickle", b"", -1, 0.0).state == "PENDING"
+
+
+def test_a_result_that_redis_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac.drivers.redis.records.MAX_BODY", 10)
+    large = Record("t", "SUCCESS", b"x" * 11)
+    with pytest.raises(PayloadTooLarge, match="put large data elsewhere"):
+        record_fields(large, KEYS)
+    with pytest.raises(PayloadTooLarge):
+        part_fields(Part("g", 0, large))
+
+
+def test_outcomes_go_in_commands_that_the_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac.drivers.redis.consumer.LARGEST", 10)
+    batch = [
+        Settlement(
+            Delivery(Envelope(str(n), "q", b""), "token", 0.0),
+            Verdict.ACK,
+            record=Record(str(n), "SUCCESS", b"x" * size),
+        )
+        for n, size in enumerate([4, 4, 4, 30, 1, 1])
+    ]
+    parts = [[one.delivery.envelope.id for one in part] for part in _by_size(batch)]
+    assert parts == [["0", "1"], ["2"], ["3"], ["4", "5"]]

@@ -40,19 +40,18 @@ class Sender:
         """Return once the broker has the envelopes; as `Publisher.send` otherwise."""
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        self._calls.append((envelopes, done, loop))
-        if self._thread is None:
-            self._start()
+        with self._lock:
+            if self._closed:
+                raise BrokerUnavailable("the app was closed while this was to be sent")
+            self._calls.append((envelopes, done, loop))
+            if self._thread is None:
+                self._start()
         self._work.release()
         await done
 
     def _start(self) -> None:
-        with self._lock:
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._run, name="celeriac-sender", daemon=True
-                )
-                self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="celeriac-sender", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         while True:
@@ -82,7 +81,8 @@ class Sender:
 
     def close(self) -> None:
         """End the thread once nothing is left to send."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         self._work.release()
 
 

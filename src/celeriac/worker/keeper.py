@@ -86,7 +86,7 @@ class Keeper(Service):
         held = self._held.all()
         try:
             lost = self._consumer.extend(held, lease=self._lease)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, BrokerRejected) as error:
             logger.warning("the leases of %d tasks were not extended: %s", len(held), error)
             return False
         # Those that have ended meanwhile were settled, not lost.

@@ -18,6 +18,7 @@ from celeriac.drivers.redis.fields import fields
 from celeriac.drivers.redis.health import check
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.message import unpack, unpack_burial
+from celeriac.drivers.redis.records import MAX_BODY
 from celeriac.drivers.redis.script import (
     BURIED,
     COUNT,
@@ -42,8 +43,6 @@ SLICE = 500
 LET_OTHERS = 2.0
 """Seconds for which a worker that found another's upkeep just done leaves it to the others: a fleet
 of 100 would ask 100 times a second."""
-MAX_BODY = 500_000_000
-"""Bytes; Redis takes strings up to 512 MB."""
 TICK_MS, GAP_MS, GRACE_MS = 500, 5_000, 10_000
 """Milliseconds between upkeeps of all workers together; without upkeep after which leases are
 given time; and how much."""

@@ -36,6 +36,8 @@ logger = logging.getLogger("celeriac.worker")
 
 MOST = 10_000
 """Messages in one claim."""
+LARGEST = 256_000_000
+"""Bytes of outcomes in one command; Redis buffers 1 GB of a client's."""
 TOKEN = 16
 """Characters of a token."""
 REFUSED = 30.0
@@ -278,13 +280,13 @@ class RedisConsumer:
         lost: list[Delivery] = []
         if theirs and self._celery is not None:
             lost += [theirs[n].delivery for n in self._celery.settle(theirs)]
-        if own:
+        for some in _by_size(own):
             now = time.time()
             args: list[Any] = [self._keys.prefix, self._holder]
-            for settlement in own:
+            for settlement in some:
                 self._add(args, settlement, now)
             stale = self._server.run(SETTLE, self._keys.messages, args)
-            lost += [own[n].delivery for n in stale]
+            lost += [some[n].delivery for n in stale]
         return lost
 
     def _add(self, args: list[Any], settlement: Settlement, now: float) -> None:
@@ -393,3 +395,18 @@ def _mendable() -> Iterator[None]:
 
 def _urgency(delivery: Delivery) -> int:
     return -delivery.envelope.priority
+
+
+def _by_size(batch: Sequence[Settlement]) -> Iterator[Sequence[Settlement]]:
+    """Return a batch in parts that one command can hold: Redis hangs up on a larger one."""
+    start = size = 0
+    for n, settlement in enumerate(batch):
+        record = settlement.record
+        own = len(record.body or b"") * (2 if settlement.part else 1) if record else 0
+        own += sum(len(envelope.body) for envelope in settlement.publish)
+        if size and size + own > LARGEST:
+            yield batch[start:n]
+            start, size = n, 0
+        size += own
+    if start < len(batch):
+        yield batch[start:]

@@ -13,10 +13,13 @@ from typing import Any
 import msgspec
 
 from celeriac.drivers.redis.keys import Keys
+from celeriac.kernel.errors import PayloadTooLarge
 from celeriac.kernel.message import Part, Record
 from celeriac.kernel.states import READY_STATES, SUCCESS
 
 FIELDS = 8
+MAX_BODY = 500_000_000
+"""Bytes; Redis takes strings up to 512 MB (`proto-max-bulk-len`)."""
 LAST = 253_402_300_799.0
 """Unix seconds of the end of the year 9999: Redis refuses what is far behind."""
 
@@ -34,8 +37,24 @@ def expiry(at: float) -> int | str:
     return max(1, int(min(at, LAST) * 1000)) if at else ""
 
 
+def _check_size(record: Record) -> None:
+    """Refuse what the server would hang up on: it would be sent again and again.
+
+    :raises PayloadTooLarge: says what to do.
+    """
+    if record.body is not None and len(record.body) > MAX_BODY:
+        raise PayloadTooLarge(
+            f"the result of {record.id} has {len(record.body):,} bytes, Redis takes {MAX_BODY:,}:"
+            " put large data elsewhere and return where it is"
+        )
+
+
 def record_fields(record: Record, keys: Keys) -> tuple[Any, ...]:
-    """Return what the scripts take for one record."""
+    """Return what the scripts take for one record.
+
+    :raises PayloadTooLarge: Redis does not take a value of that size.
+    """
+    _check_size(record)
     body, fence, state = record.body, record.fence, record.state
     says_all = (
         body is not None
@@ -90,8 +109,9 @@ def _status(body: bytes) -> str:
 
 
 def part_fields(part: Part) -> tuple[Any, ...]:
-    """Return what the scripts take for one part."""
+    """Return what the scripts take for one part; as `record_fields` otherwise."""
     record = part.record
+    _check_size(record)
     head = [record.id, record.state, *record.fence, record.expires_at, record.body is None]
     packed = json.dumps(head).encode() + b"\n" + (record.body or b"")
     return part.group, part.index, "1" if record.state == SUCCESS else "0", packed
