@@ -46,6 +46,7 @@ class Remote:
         self.autoscaler: Autoscaler | None = None
         self.totals: dict[bytes, int] = {}
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
 
     @property
     def hostname(self) -> str:
@@ -55,12 +56,13 @@ class Remote:
     def count(self, deliveries: Iterable[Delivery]) -> None:
         """Count deliveries that ended, by task."""
         totals = self.totals
-        for delivery in deliveries:
-            body = delivery.envelope.body
-            # The name is the first header: found without decoding, 0.2 us instead of 1.
-            end = body.find(b'"', 14, 400) if body[5:14] == b'{"task":"' else -1
-            name = body[14:end] if end > 0 else b"?"
-            totals[name] = totals.get(name, 0) + 1
+        with self._counting:  # the threads of a pool end tasks at the same time
+            for delivery in deliveries:
+                body = delivery.envelope.body
+                # The name is the first header: found without decoding, 0.2 us instead of 1.
+                end = body.find(b'"', 14, 400) if body[5:14] == b'{"task":"' else -1
+                name = body[14:end] if end > 0 else b"?"
+                totals[name] = totals.get(name, 0) + 1
 
     # -- what is here ---------------------------------------------------------------------------
 
