@@ -107,7 +107,10 @@ def drains(table: Table, every: list[Any], count: int) -> None:
 
 
 def observed(table: Table, every: list[Any], count: int) -> None:
-    """Measure what is left of a worker's rate when it sends events: at least 80 % is promised."""
+    """Measure what is left of a worker's rate when it sends events: at least 80 % is promised.
+
+    Nobody listens meanwhile: a monitor takes its own share of the machine.
+    """
     for label, pool, concurrency in POOLS[:2]:
         values: list[float | None] = [
             observing.kept(side, pool, concurrency, count) if isinstance(side, sides.Ours) else None
