@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import measures, sides, workflows  # noqa: E402
+from benchmarks import measures, observing, sides, workflows  # noqa: E402
 
 POOLS = (
     ("threads -c 2", "threads", 2),
@@ -104,6 +104,19 @@ def drains(table: Table, every: list[Any], count: int) -> None:
                 size = count if ours else max(1, count // 10)
                 values.append(measures.drain(side, name, pool, concurrency, size) if has else None)
             table.add(f"drain, {label}, {kind}", rate, values)
+
+
+def observed(table: Table, every: list[Any], count: int) -> None:
+    """Measure what is left of a worker's rate when it sends events: at least 80 % is promised.
+
+    Nobody listens meanwhile: a monitor takes its own share of the machine.
+    """
+    for label, pool, concurrency in POOLS[:2]:
+        values: list[float | None] = [
+            observing.kept(side, pool, concurrency, count) if isinstance(side, sides.Ours) else None
+            for side in every
+        ]
+        table.add(f"drain with events, {label}", percent, values)
 
 
 def sends(table: Table, every: list[Any], folder: Path) -> None:
@@ -189,6 +202,7 @@ def main() -> None:
         with everyone(options, folder) as every:
             table = Table([side.label for side in every])
             drains(table, every, options.tasks)
+            observed(table, every, options.tasks)
             sends(table, every, folder)
             canvases(table, every)
             if not options.quick:

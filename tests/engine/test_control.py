@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -239,6 +241,91 @@ def test_stack_and_profile(app: Celeriac, worker: Any) -> None:
     (profile,) = asked(app, "profile", seconds=0.2)
     assert profile["samples"] > 2
     assert any("hold" in stack for stack in profile["stacks"])
+
+
+@pytest.mark.parametrize("pool", ["asyncio", "threads", "solo"])
+def test_stack_and_profile_of_every_pool(app: Celeriac, pool: str) -> None:
+    @app.task(name="nest")
+    async def nest() -> None:
+        async def inner_wait() -> None:
+            while not GO.is_set():
+                ends = time.monotonic() + 0.03  # long enough to be interrupted in
+                while time.monotonic() < ends:
+                    sum(range(100))
+                await asyncio.sleep(0)
+
+        await inner_wait()
+
+    with running_worker(app, pool=pool, hostname="w1@here", concurrency=2) as worker:
+        try:
+            names = {"nest": "inner_wait", "hold": "hold"}
+            held = {name: app.send_task(name) for name in names}
+            count = 1 if pool == "solo" else 2
+            eventually(lambda: len(worker.pool.running()) == count)
+            for name, result in held.items():
+                if all(one.task_id != result.id for one in worker.pool.running()):
+                    assert asked(app, "stack", task_id=result.id) == []
+                    continue
+                (found,) = asked(app, "stack", task_id=result.id)
+                stacks = [one["stack"] for kind in ("threads", "coroutines") for one in found[kind]]
+                assert any(f"in {names[name]}" in line for lines in stacks for line in lines), found
+                if pool == "asyncio":
+                    other = names["hold" if name == "nest" else "nest"]
+                    assert not any(f"in {other}" in line for lines in stacks for line in lines)
+                (profile,) = asked(app, "profile", seconds=0.3, task_id=result.id)
+                assert any(names[name] in stack for stack in profile["stacks"]), profile
+            (everything,) = asked(app, "profile", seconds=0.3)
+            (looked,) = asked(app, "stack")
+            assert everything["samples"] > 2
+            for one in worker.pool.running():
+                name = next(n for n, result in held.items() if result.id == one.task_id)
+                assert any(names[name] in stack for stack in everything["stacks"])
+                assert one.task_id in looked["tasks"]
+        finally:
+            GO.set()
+
+
+@pytest.mark.parametrize("pool", ["asyncio", "threads"])
+def test_what_cannot_be_terminated_is_said(app: Celeriac, pool: str) -> None:
+    with running_worker(app, pool=pool, hostname="w1@here") as worker:
+        held = app.send_task("hold", ("me",))
+        eventually(lambda: worker.pool.running())
+        for signal in ("TERM", "USR1"):
+            said = app.control.terminate(held.id, signal=signal, reply=True, limit=1, timeout=5.0)
+            assert "use -P prefork" in said[0]["w1@here"]["error"]
+        assert "unknown" in asked(app, "terminate", task_id="nobody", signal="TERM")["ok"]
+        GO.set()
+        assert held.get(timeout=10) == "me"
+
+
+def test_events_are_turned_on_and_off(app: Celeriac, worker: Any) -> None:
+    receiver = app.events.Receiver()
+    receiver.listen()
+    heard: list[dict[str, Any]] = []
+
+    def kinds(task_id: str | None = None) -> list[str]:
+        heard.extend(receiver.poll(0.05))
+        return [e["type"] for e in heard if e.get("uuid") == task_id]
+
+    def run() -> str:
+        result = app.send_task("add", (1, 2))
+        assert result.get(timeout=10) == 3
+        return str(result.id)
+
+    with receiver:
+        quiet = run()
+        assert asked(app, "enable_events") == {"ok": "task events enabled"}
+        assert asked(app, "enable_events") == {"ok": "task events already enabled"}
+        told = run()
+        eventually(lambda: "task-succeeded" in kinds(told))
+        assert asked(app, "disable_events") == {"ok": "task events disabled"}
+        assert asked(app, "disable_events") == {"ok": "task events already disabled"}
+        silent = run()
+        told_of = kinds().count("worker-heartbeat")
+        app.control.heartbeat()
+        # It is sent after whatever the last task would have said.
+        eventually(lambda: kinds().count("worker-heartbeat") > told_of, within=1.5)
+        assert kinds(quiet) == kinds(silent) == []
 
 
 def test_shutdown(app: Celeriac, worker: Any) -> None:

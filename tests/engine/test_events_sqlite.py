@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
 import pytest
 
 from celeriac import Celeriac
@@ -52,3 +53,30 @@ def test_the_file_forgets_events_soon(app: Celeriac, monkeypatch: pytest.MonkeyP
     rows = app.bus._db.read("SELECT topic, count(*) FROM news GROUP BY topic")  # type: ignore[attr-defined]
     assert dict(rows) == {"control": 1}
     app.close()
+
+
+def test_what_nobody_listens_to_is_not_written(tmp_path: Path) -> None:
+    app = Celeriac("quiet", broker=f"sqlite:///{tmp_path / 'q.db'}", set_as_current=False)
+    reader = apsw.Connection(str(tmp_path / "q.db"))
+    try:
+
+        def say(name: str) -> None:
+            with app.events.Dispatcher(hostname="me@here") as dispatcher:
+                dispatcher.send(name)
+
+        def rows() -> int:
+            return int(
+                reader.execute("SELECT count(*) FROM news WHERE topic = 'events'").fetchall()[0][0]
+            )
+
+        app.bus.send("other", [b"makes the table"])
+        say("a-b")
+        assert rows() == 0
+        with app.events.Receiver() as receiver:
+            say("c-d")
+            assert [event["type"] for event in receiver.poll(5.0)] == ["c-d"]
+        say("e-f")
+        assert rows() == 1
+    finally:
+        reader.close()
+        app.close()

@@ -153,3 +153,49 @@ def test_flower(running: Project, server: str, tmp_path: Path) -> None:
         task = eventually(one_that_ended, step=0.3)
         assert (task["name"], task["args"], task["result"]) == ("proj.add", "[1, 2]", "3")
         assert task["worker"] == "w1@here"
+
+
+CELERY = """
+import celery
+
+app = celery.Celery("old", broker={url!r}, backend={url!r})
+
+@app.task(name="old.add")
+def add(x, y):
+    return x + y
+"""
+
+
+def test_celerys_workers_are_heard_too(running: Project, server: str, tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text(CELERY.format(url=server))
+    words = ("-A", "old", "worker", "-E", "-n", "old@here", "-P", "solo", "-Q", "old", "-lINFO")
+    heard: list[dict[str, Any]] = []
+    receiver = running.app.events.Receiver()
+    receiver.listen()
+
+    def kinds(host: str) -> list[str]:
+        heard.extend(receiver.poll(0.1))
+        return [event["type"] for event in heard if event["hostname"] == host]
+
+    try:
+        with (
+            Monitor(tmp_path, "celery", *words) as worker,
+            celery.Celery("c", broker=server) as sender,
+        ):
+            eventually(lambda: "ready." in worker.output(), saying="a worker of Celery's")
+            sender.send_task("old.add", (1, 2), queue="old")
+            eventually(lambda: "task-succeeded" in kinds("old@here"))
+            own = running.send("add", 3, 4)
+            eventually(lambda: "task-succeeded" in kinds("w1@here"))
+            top = [sys.executable, "-m", "celeriac", "-A", running.name, "top", "--json", "-i", "4"]
+            seen = json.loads(subprocess.check_output(top, cwd=tmp_path, timeout=60))
+    finally:
+        receiver.close()
+    theirs = {e["type"] for e in heard if e["hostname"] == "old@here"}
+    assert {"worker-online", "task-received", "task-started"} <= theirs
+    (done,) = [e for e in heard if (e["hostname"], e["type"]) == ("old@here", "task-succeeded")]
+    assert done["result"] == "3"
+    # celeriac's own are repeated for Celery's monitors, and heard once all the same.
+    times = [e["type"] for e in heard if e.get("uuid") == own.id and e["hostname"] == "w1@here"]
+    assert sorted(times) == ["task-received", "task-started", "task-succeeded"]
+    assert {"old@here", "w1@here"} <= {worker["worker"] for worker in seen["workers"]}

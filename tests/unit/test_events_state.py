@@ -8,7 +8,7 @@ from typing import Any
 
 import celery.events.state
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from celeriac.events.state import State, Task, Worker
@@ -91,6 +91,7 @@ def test_a_retry_begins_again() -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example(["retried", "succeeded", "failed"])
 @given(st.lists(st.sampled_from([*SAYS, "started"]), min_size=1, max_size=8))
 def test_states_are_those_that_celery_finds(kinds: list[str]) -> None:
     ours, theirs = State(), celery.events.state.State()

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport.virtual import Channel, Message
 
-from celeriac.kernel.celery_events import channel, envelope, read_envelope, routed
+from celeriac.kernel.celery_events import (
+    channel,
+    envelope,
+    is_own,
+    pattern,
+    read_envelope,
+    rewritten,
+    routed,
+)
 from celeriac.kernel.errors import WireError
 from celeriac.kernel.events import (
     TASK_FIELDS,
@@ -103,7 +111,7 @@ def test_kombu_reads_the_envelope() -> None:
     raw = json.loads(envelope(key, body, hostname="w1@here", tag="tag"))
     message = Message(raw, channel=_Channel())
     assert message.payload == [said("task-started", 1)]
-    assert message.headers == {"hostname": "w1@here"}
+    assert message.headers == {"sw_ident": "celeriac", "hostname": "w1@here"}
     assert message.delivery_info == {"exchange": "celeryev", "routing_key": "task.multi"}
 
 
@@ -140,3 +148,17 @@ def test_an_envelope_that_is_not_json_is_refused() -> None:
 def test_channels() -> None:
     assert channel(3, "worker.heartbeat") == "/3.celeryev/worker.heartbeat"
     assert channel(0, "task.multi", "app:") == "app:/0.celeryev/task.multi"
+
+
+def test_what_celeriac_said_is_told_from_what_celery_said() -> None:
+    ((key, body),) = routed([{"type": "worker-online", "hostname": "w"}])
+    own = envelope(key, body, hostname="w", tag="t")
+    assert is_own(own)
+    theirs = json.dumps({**json.loads(own), "headers": {"hostname": "w"}}).encode()
+    assert not is_own(theirs)
+    assert read(rewritten(theirs)) == [{"type": "worker-online", "hostname": "w"}]
+
+
+def test_a_pattern_matches_its_own_prefix_only() -> None:
+    assert pattern(3) == "/3.celeryev/*"
+    assert pattern(0, "a*[") == "a\\*\\[/0.celeryev/*"

@@ -127,6 +127,10 @@ def examine(session: Session) -> Findings:
     for url in servers(app):
         yield from _guarded("redis", partial(check_server, app, url))
     yield from _guarded("queues", lambda: check_queues(app))
+    from celeriac.cli.schedule_health import check_paused, check_schedule
+
+    yield from _guarded("paused", lambda: check_paused(app))
+    yield from _guarded("schedule", lambda: check_schedule(app))
     yield from _guarded("workers", lambda: check_workers(app))
     yield from _guarded("promise", lambda: promise(app))
 

@@ -471,15 +471,17 @@ class Celeriac:
 
     def plan(self, name: str, task: Any) -> Plan:
         """Return what is the same for every call of a task."""
+        # A property is a call, and this is on the way of each send.
+        conf = self._conf if self._conf is not None else self.conf
         if task is not None:
             plan: Plan | None = task._plan
-            if plan is None or plan.version != self.conf.version or task._app is not self:
+            if plan is None or plan.version != conf.version or task._app is not self:
                 plan = Plan(self, name, task)
                 if task._app is self:
                     task._plan = plan
             return plan
         plan = self._plans.get(name)
-        if plan is None or plan.version != self.conf.version:
+        if plan is None or plan.version != conf.version:
             plan = self._plans[name] = Plan(self, name, None)
         return plan
 
@@ -504,7 +506,7 @@ class Celeriac:
         publisher = self._publisher
         if publisher is None:
             publisher = self._make_publisher()
-        conf = self.conf
+        conf = self._conf if self._conf is not None else self.conf
         if retry is None:
             retry = conf.task_publish_retry
         if policy is None:

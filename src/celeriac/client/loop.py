@@ -81,8 +81,10 @@ class LoopThread:
             if not thread.is_alive():
                 loop.close()
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None) -> Any:
         """Run a coroutine on the loop, in this context, and return what it returns.
+
+        :param name: of the asyncio task, by which it is found when somebody looks at what runs.
 
         A soft time limit that is raised here, in the thread that waits, is thrown into it.
         """
@@ -96,7 +98,7 @@ class LoopThread:
 
         def begin() -> None:
             nonlocal task
-            task = loop.create_task(drive(), context=context)
+            task = loop.create_task(drive(), name=name, context=context)
             task.add_done_callback(finish)
 
         def finish(done: asyncio.Task[Any]) -> None:

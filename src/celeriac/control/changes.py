@@ -36,8 +36,19 @@ def revoke(
     ids = _ids(task_id)
     here = state.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
     if terminate:
-        return {"ok": f"terminate: {', '.join(here) if here else 'tasks unknown'}"}
+        return _terminated(state, here)
     return {"ok": f"tasks {', '.join(ids)} flagged as revoked"}
+
+
+def _terminated(state: Any, here: list[str]) -> dict[str, str]:
+    traits = state.worker.pool.traits
+    left = () if traits.isolates else sorted(set(here) & set(state.running()))
+    if left:
+        return {
+            "error": f"the {traits.name} pool cannot end a task that runs ({', '.join(left)} goes on): "
+            "use -P prefork; a retry of it will not run"
+        }
+    return {"ok": f"terminate: {', '.join(here) if here else 'tasks unknown'}"}
 
 
 @control_command(variadic="task_id", args=[("signal", str)], signature="<signal> [id1 [id2 ...]]")

@@ -4,7 +4,9 @@ Celery publishes an event to the exchange `celeryev` with its type as routing ke
 events of tasks come together, as a list under `task.multi`.  On Redis a message is kombu's envelope:
 a JSON object with the body in base64, published on the channel `/<db>.celeryev/<routing key>`.
 
-Owns: EXCHANGE, routed, envelope, channel, read_envelope.  May import: kernel, msgspec.
+What celeriac says in this form bears a mark, so that its own listeners, who heard the original, pass over it.
+
+Owns: EXCHANGE, routed, envelope, channel, pattern, is_own, read_envelope, rewritten.  May import: kernel, msgspec.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from celeriac.kernel.errors import WireError
 
 EXCHANGE = "celeryev"
 MULTI = "task.multi"
+
+_OWN = b'{"headers":{"sw_ident":"celeriac"'
 
 _encoder = msgspec.json.Encoder()
 
@@ -59,6 +63,16 @@ def channel(db: int, routing_key: str, before: str = "") -> str:
     return f"{before}/{db}.{EXCHANGE}/{routing_key}"
 
 
+def pattern(db: int, before: str = "") -> str:
+    """Return the pattern of all channels of events, as Redis matches it."""
+    return channel(db, "*", "".join(f"\\{c}" if c in "*?[]\\" else c for c in before))
+
+
+def is_own(message: bytes) -> bool:
+    """Tell whether celeriac said this, repeating what it had said in its own form."""
+    return message.startswith(_OWN)
+
+
 def envelope(routing_key: str, body: bytes, *, hostname: str, tag: str) -> bytes:
     """Return a body in kombu's envelope.
 
@@ -67,10 +81,11 @@ def envelope(routing_key: str, body: bytes, *, hostname: str, tag: str) -> bytes
     """
     return _encoder.encode(
         {
+            # First, so that whoever passes over it need not read the rest.
+            "headers": {"sw_ident": "celeriac", "hostname": hostname},
             "body": base64.b64encode(body).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": {"hostname": hostname},
             "properties": {
                 "delivery_mode": 1,
                 "delivery_info": {"exchange": EXCHANGE, "routing_key": routing_key},
@@ -101,3 +116,11 @@ def read_envelope(message: bytes) -> Sequence[dict[str, Any]]:
         raise WireError(f"not a message of Celery's events: {error}") from error
     events = found if isinstance(found, list) else [found]
     return [event for event in events if isinstance(event.get("type"), str)]
+
+
+def rewritten(message: bytes) -> bytes:
+    """Return the events of kombu's envelope as one message of celeriac's bus.
+
+    :raises WireError: it is none.
+    """
+    return _encoder.encode(read_envelope(message))

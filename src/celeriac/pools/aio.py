@@ -163,7 +163,7 @@ class AsyncioPool:
     def look(self, ask: Mapping[str, Any], *, wait: float) -> list[Mapping[str, Any]]:
         """Answer for this process."""
         threads = {one.thread: one.task_id for one in self._threads.running()}
-        found = answer(ask, threads)
+        found = answer(ask, threads, on_a_loop=True)
         return [found] if found else []
 
     def stop(self, *, deadline: float) -> Sequence[Delivery]:

@@ -26,17 +26,20 @@ SHOWN = 200
 """Stacks of a profile that are told, the most frequent first."""
 
 
-def answer(ask: Mapping[str, Any], running: Mapping[int, str]) -> dict[str, Any]:
+def answer(
+    ask: Mapping[str, Any], running: Mapping[int, str], *, on_a_loop: bool = False
+) -> dict[str, Any]:
     """Return the answer of this process.
 
     :param ask: `do`: "stack", "profile" (with `seconds`), "log_level" (with `level`, `logger`) or
         "memory"; `task_id`: only what belongs to that task.
     :param running: which task each thread runs.
+    :param on_a_loop: others run on a loop of the pool's, so that one thread's is not the only one.
     """
     do, task_id = ask.get("do"), ask.get("task_id")
     head: dict[str, Any] = {"pid": os.getpid()}
     if do == "stack":
-        return _stacks(head, running, task_id)
+        return _stacks(head, running, task_id, on_a_loop)
     if do == "profile":
         return {**head, **_profile(float(ask.get("seconds", 5.0)), running, task_id)}
     if do == "log_level":
@@ -56,11 +59,13 @@ def rss() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _stacks(head: dict[str, Any], running: Mapping[int, str], task_id: Any) -> dict[str, Any]:
+def _stacks(
+    head: dict[str, Any], running: Mapping[int, str], task_id: Any, on_a_loop: bool
+) -> dict[str, Any]:
     frames = sys._current_frames()
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     own = threading.get_ident()
-    alone = len(set(running.values())) == 1 and task_id in running.values()
+    alone = not on_a_loop and len(set(running.values())) == 1 and task_id in running.values()
     threads, coroutines = [], []
     for ident, frame in frames.items():
         task = running.get(ident)
@@ -74,8 +79,14 @@ def _stacks(head: dict[str, Any], running: Mapping[int, str], task_id: Any) -> d
             )
         for loop in _loops(frame):
             everything = task_id is None or alone or task == task_id
+            now = asyncio.current_task(loop)  # it awaits nothing: its stack is the thread's
             coroutines += [
-                {"name": found.get_name(), "stack": _awaits(found)}
+                {
+                    "name": found.get_name(),
+                    "stack": _lines(traceback.extract_stack(frame))
+                    if found is now
+                    else _awaits(found),
+                }
                 for found in _tasks(loop)
                 if everything or found.get_name() == task_id
             ]
@@ -107,8 +118,18 @@ def _tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     return []
 
 
+def _current(loop: asyncio.AbstractEventLoop) -> str | None:
+    """Return the name of the task that a loop runs at this moment; None while it waits."""
+    task = asyncio.current_task(loop)
+    return task.get_name() if task is not None else None
+
+
 def _awaits(task: asyncio.Task[Any]) -> list[str]:
-    """Return where a task is: its coroutine, what that awaits, and so on."""
+    """Return where a task is: its coroutine, what that awaits, and so on.
+
+    An object that is awaited and drives a coroutine by hand, calling it `coroutine`, is looked
+    through: time limits are thrown into tasks by such a one.
+    """
     lines: list[str] = []
     inner: Any = task.get_coro()
     while inner is not None and len(lines) < 100:
@@ -119,21 +140,31 @@ def _awaits(task: asyncio.Task[Any]) -> list[str]:
                 lines.append(f"awaits {type(inner).__name__}")
             break
         lines.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
-        inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
+        driven = frame.f_locals.get("coroutine") if code.co_name == "__await__" else None
+        inner = (
+            getattr(inner, "cr_await", None)
+            or getattr(inner, "gi_yieldfrom", None)
+            or (driven if asyncio.iscoroutine(driven) else None)
+        )
     return lines
 
 
 def _profile(seconds: float, running: Mapping[int, str], task_id: Any) -> dict[str, Any]:
-    """Sample the threads that run tasks; all threads where none is known to."""
+    """Sample the threads that run tasks, or a loop; all threads where none is known to."""
     counts: Counter[str] = Counter()
     own = threading.get_ident()
     ends = time.monotonic() + min(max(seconds, 0.01), LONGEST)
     samples = 0
     while True:
         for ident, frame in sys._current_frames().items():
-            if ident == own or (running and ident not in running):
+            if ident == own:
                 continue
-            if task_id is not None and running.get(ident, task_id) != task_id:
+            known, task = ident in running, running.get(ident)
+            for loop in () if known else _loops(frame):
+                known, task = True, _current(loop)
+            if running and not known:
+                continue
+            if task_id is not None and (task or (None if known else task_id)) != task_id:
                 continue
             counts[_folded(frame)] += 1
         samples += 1

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celeriac.client.announce import after_publish
@@ -210,7 +211,7 @@ class Execution:
             payload,
             prepared,
             request,
-            Attempt(prepared.task, request, self._loop.run),
+            Attempt(prepared.task, request, partial(self._loop.run, name=envelope.id)),
             given,
         )
 

@@ -97,7 +97,7 @@ class Teller:
             request.id,
             head.task,
             head.argsrepr or bounded_repr(request.args),
-            head.kwargsrepr or bounded_repr(request.kwargs),
+            head.kwargsrepr or (bounded_repr(request.kwargs) if request.kwargs else "{}"),
             head.root_id or head.id,
             head.parent_id,
             envelope.attempt,

@@ -1,5 +1,7 @@
 """The bus on a Redis server: its publish and subscribe.
 
+Who listens to events hears those of Celery's own workers on the same database, too.
+
 Owns: RedisBus, RedisSubscription.  Thread rule: see `ports.bus`.
 May import: kernel, drivers.redis.
 """
@@ -13,6 +15,8 @@ from celeriac.drivers.redis.connection import Server
 from celeriac.drivers.redis.keys import Keys
 from celeriac.drivers.redis.script import TELL
 from celeriac.drivers.redis.subscriber import Subscriber
+from celeriac.kernel.celery_events import is_own, rewritten
+from celeriac.kernel.errors import WireError
 from celeriac.kernel.events import TOPIC as EVENTS
 
 SLICE = 500
@@ -41,24 +45,37 @@ class RedisBus:
 
     def subscribe(self, topics: Sequence[str]) -> RedisSubscription:
         """Listen to topics from now on."""
-        return RedisSubscription(self._server, self._keys, topics)
+        celery = self._echo.pattern if self._echo is not None and EVENTS in topics else None
+        return RedisSubscription(self._server, self._keys, topics, celery=celery)
 
 
 class RedisSubscription:
-    """One listener."""
+    """One listener.
 
-    def __init__(self, server: Server, keys: Keys, topics: Sequence[str]) -> None:
-        self._before = len(keys.topic)
+    :param celery: the pattern of the channels where Celery's workers say their events.
+    """
+
+    def __init__(
+        self, server: Server, keys: Keys, topics: Sequence[str], *, celery: str | None = None
+    ) -> None:
+        self._topic = keys.topic
         self._channels = [keys.topic + topic for topic in topics]
+        self._patterns = [celery] if celery is not None else []
         self._ear = Subscriber(server)
-        self._ear.subscribe(self._channels)
+        self._ear.subscribe(self._channels, patterns=self._patterns)
 
     def poll(self, wait: float) -> Sequence[tuple[str, bytes]]:
         """Return what was said since the last poll."""
         if not self._ear.connected:
-            self._ear.subscribe(self._channels)
+            self._ear.subscribe(self._channels, patterns=self._patterns)
         heard, _ = self._ear.receive(wait)
-        return [(channel[self._before :], message) for channel, message in heard]
+        before, found = self._topic, []
+        for channel, message in heard:
+            if channel.startswith(before):
+                found.append((channel[len(before) :], message))
+            elif not is_own(message):
+                found.append((EVENTS, _translated(message)))
+        return found
 
     def wake(self) -> None:
         """End a waiting poll."""
@@ -67,3 +84,11 @@ class RedisSubscription:
     def close(self) -> None:
         """Stop listening."""
         self._ear.close()
+
+
+def _translated(message: bytes) -> bytes:
+    """Return Celery's events in celeriac's form; what is none goes as it is, to be refused."""
+    try:
+        return rewritten(message)
+    except WireError:
+        return message

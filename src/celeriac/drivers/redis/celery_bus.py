@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celeriac.drivers.redis.connection import Server
-from celeriac.kernel.celery_events import channel, envelope, routed
+from celeriac.kernel.celery_events import channel, envelope, pattern, routed
 from celeriac.kernel.errors import WireError
 from celeriac.kernel.events import read
 from celeriac.kernel.ids import uuid
@@ -33,6 +33,8 @@ class CeleryEcho:
 
     def __init__(self, server: Server, before: str) -> None:
         self._server, self._before = server, before
+        self.pattern = pattern(server.address.db, before)
+        """Of the channels on which Celery's own workers are heard."""
         self._quiet_until = 0.0
 
     def repeat(self, batch: Sequence[bytes]) -> None:

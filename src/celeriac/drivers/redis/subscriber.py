@@ -37,9 +37,10 @@ class Subscriber:
         """Whether it listens; where not, every channel has to be named again."""
         return self._link is not None
 
-    def subscribe(self, channels: Sequence[str]) -> None:
+    def subscribe(self, channels: Sequence[str], *, patterns: Sequence[str] = ()) -> None:
         """Listen to these too; when it returns, nothing said from now on is missed.
 
+        :param patterns: of more channels, as Redis matches them.
         :raises BrokerUnavailable: the server is away; nothing is listened to any more.
         """
         link = self._link
@@ -48,11 +49,13 @@ class Subscriber:
             self._confirmed = 0
             self._heard = time.monotonic()
             self._asked_at = 0.0
-        wanted = self._confirmed + len(channels)
+        wanted = self._confirmed + len(channels) + len(patterns)
         try:
             for start in range(0, len(channels), SLICE):
                 some = channels[start : start + SLICE]
                 link.connection.send_command("SUBSCRIBE", *some, check_health=False)
+            if patterns:
+                link.connection.send_command("PSUBSCRIBE", *patterns, check_health=False)
             while self._confirmed < wanted:
                 self._unread += self._sort(link.connection.read_response())
         except Exception as error:
@@ -114,7 +117,9 @@ class Subscriber:
             kind = bytes(reply[0])
             if kind == b"message":
                 yield reply[1].decode(), reply[2]
-            elif kind == b"subscribe":
+            elif kind == b"pmessage":
+                yield reply[2].decode(errors="replace"), reply[3]
+            elif kind in (b"subscribe", b"psubscribe"):
                 self._confirmed += 1
 
     def _broken(self, error: Exception) -> BrokerUnavailable:

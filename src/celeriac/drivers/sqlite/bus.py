@@ -22,6 +22,8 @@ KEPT = 10_000
 """Messages that are remembered at the most."""
 EVENTS_KEPT_FOR = 5.0
 """Seconds that messages of events are remembered."""
+LISTENS = ".events"
+"""How the name of a listener to events ends, in the folder of those who wait."""
 LOOK = 0.5
 """Seconds after which a listener looks for changes by itself."""
 
@@ -51,9 +53,18 @@ class SQLiteBus:
                     "DELETE FROM news WHERE topic = ? AND at < ?", (topic, now - EVENTS_KEPT_FOR)
                 )
 
-        if batch:
+        if batch and (topic != EVENTS or self._is_anyone_listening()):
             self._db.write(work)
             self._db.ringer.waiters()
+
+    def _is_anyone_listening(self) -> bool:
+        """Tell whether somebody listens to events: many megabytes that nobody would read otherwise."""
+        self._db.open()
+        try:
+            # Looked at each time, ten times a second: what was remembered may be old.
+            return any(name.endswith(LISTENS) for name in os.listdir(self._db.place.waiters))
+        except OSError:
+            return True
 
     def subscribe(self, topics: Sequence[str]) -> SQLiteSubscription:
         """Listen to topics from now on."""
@@ -66,7 +77,9 @@ class SQLiteSubscription:
     def __init__(self, db: Database, topics: Sequence[str]) -> None:
         self._db, self._topics = db, tuple(topics)
         db.open()
-        self._path = db.place.waiters / f"{os.getpid()}-{uuid.uuid4().hex}"
+        # Its name says so before the first row is looked for: what is said from now on is written.
+        mark = LISTENS if EVENTS in self._topics else ""
+        self._path = db.place.waiters / f"{os.getpid()}-{uuid.uuid4().hex}{mark}"
         self._bell = Doorbell.own(self._path)
         marks = ",".join("?" * len(self._topics))
         self._query = (
