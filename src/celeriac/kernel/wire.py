@@ -187,6 +187,7 @@ _CELERY_HEADERS = frozenset(
 
 _PARKED = "celeriac_parked"
 """A header of ours: since when (unix seconds) and how often a message was handed back."""
+_NOT_EXTRA = frozenset({"compression", "celeriac", _PARKED})
 
 
 def to_celery(
@@ -230,10 +231,9 @@ def celery_form(envelope: Envelope, head: Headers) -> tuple[dict[str, Any], dict
     }
     if head.compression:
         headers["compression"] = head.compression
-    own = {name: getattr(head, name) for name in _OWN}
-    own = {name: value for name, value in own.items() if value != _DEFAULTS[name]}
-    if own:
-        headers["celeriac"] = own
+    if not head.fed or head.slot or head.gather or head.collect or head.links or head.doom:
+        own = {name: getattr(head, name) for name in _OWN}
+        headers["celeriac"] = {k: value for k, value in own.items() if value != _DEFAULTS[k]}
     if head.parked:
         headers[_PARKED] = [head.parked_at, head.parked]
     properties: dict[str, Any] = {
@@ -263,16 +263,18 @@ def from_celery(
     """
     if "task" not in headers:
         headers, body = upgrade(headers, properties, body)
-    known = {name: headers[name] for name in _CELERY_HEADERS if headers.get(name) is not None}
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name, value in headers.items():
+        if name not in _CELERY_HEADERS:
+            if name not in _NOT_EXTRA:
+                extra[name] = value
+        elif value is not None:
+            known[name] = value
     if not known.get("ignore_result"):
         known.pop("ignore_result", None)  # Celery writes False where nothing was said
     eta, expires = known.pop("eta", None), known.pop("expires", None)
     retries = known.pop("retries", 0)
-    extra = {
-        name: value
-        for name, value in headers.items()
-        if name not in _CELERY_HEADERS and name not in ("compression", "celeriac", _PARKED)
-    }
     own = headers.get("celeriac")
     if isinstance(own, Mapping):
         known.update({name: own[name] for name in _OWN if name in own})

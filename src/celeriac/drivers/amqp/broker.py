@@ -19,7 +19,7 @@ from typing import Any
 from pika.spec import Basic
 
 from celeriac.drivers.amqp import delay
-from celeriac.drivers.amqp.channel import Outgoing, verdict
+from celeriac.drivers.amqp.channel import Outgoing, Ticket, verdict
 from celeriac.drivers.amqp.consumer import AMQPConsumer
 from celeriac.drivers.amqp.message import AT, LOST, QUEUE, REASON, Incoming, decode, encode
 from celeriac.drivers.amqp.server import Server
@@ -103,6 +103,14 @@ class AMQPBroker:
             reply_to = self._reply_to()
             self.deliver([self.outgoing(envelope, reply_to=reply_to) for envelope in batch])
 
+    def begin(self, batch: Sequence[Envelope]) -> Callable[[], None]:
+        """Send a batch; what is returned waits until it is confirmed."""
+        reply_to = self._reply_to()
+        messages = [self.outgoing(envelope, reply_to=reply_to) for envelope in batch]
+        self._prepare(messages)
+        ticket = self.server.begin(messages)
+        return lambda: self._finish(messages, ticket)
+
     def outgoing(
         self, envelope: Envelope, *, reply_to: str | None = None, back: bool = False, lost: int = 0
     ) -> Outgoing:
@@ -159,10 +167,12 @@ class AMQPBroker:
 
     def deliver(self, messages: Sequence[Outgoing]) -> None:
         """Publish messages, having made what they need."""
-        if not messages:
-            return
-        self._prepare(messages)
-        ticket = self.server.send(messages)
+        if messages:
+            self._prepare(messages)
+            self._finish(messages, self.server.begin(messages))
+
+    def _finish(self, messages: Sequence[Outgoing], ticket: Ticket) -> None:
+        self.server.wait(ticket)
         missing = [one for one in messages if one.unroutable and one.queue and not ticket.error]
         if missing:
             # Somebody deleted a queue since it was declared here.
