@@ -88,7 +88,8 @@ class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
             if not value:
                 return
             if isinstance(value, frames.Header) and consumed == end - at:
-                value.properties = Received(buffer, at + _START + 12)
+                header: Any = value
+                header.properties = Received(buffer, at + _START + 12)
             self._frame_buffer = buffer[at + consumed :]
             process: Callable[[Any], None] = getattr(self, "_process_frame")  # noqa: B009
             process(value)
