@@ -254,11 +254,13 @@ def from_celery(
     *,
     queue: str,
     now: float = 0.0,
+    most_urgent: int = 9,
 ) -> Envelope:
     """Return the envelope of a message that Celery sent (task protocol 2 or 1).
 
     :param queue: where it was found.
     :param now: unix seconds, from which the property `expiration` counts where no header says when.
+    :param most_urgent: the highest priority that the broker knows.
     :raises WireError: a header is missing or of a wrong type; the message says which.
     """
     if "task" not in headers:
@@ -299,7 +301,7 @@ def from_celery(
             id=head.id,
             queue=queue,
             body=pack(head, body),
-            priority=max(0, min(9, int(properties.get("priority") or 0))),
+            priority=max(0, min(most_urgent, int(properties.get("priority") or 0))),
             not_before=parse_time(eta, "eta") if eta else 0.0,
             expires_at=parse_time(expires, "expires") if expires else ends,
             attempt=int(retries),

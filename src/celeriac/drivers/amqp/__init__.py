@@ -29,13 +29,29 @@ from celeriac.drivers.amqp.topology import Topology
 del pika
 
 
+CONSUMER_TIMEOUT = 1800.0
+"""Seconds; RabbitMQ's own default."""
+
+
+def _consumer_timeout(options: Mapping[str, Any]) -> float | None:
+    """Return for how many seconds the server lets a message be held; None for ever."""
+    value = options.get("consumer_timeout", CONSUMER_TIMEOUT)
+    try:
+        return float(value or 0.0) or None
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(
+            f"consumer_timeout is a number of seconds, not {value!r}"
+        ) from error
+
+
 class AMQPFamily:
     """Every role of one vhost.
 
     :param url: see `address.parse`.
     :param options: those of `address.parse`; `queues` (what the settings declare, by name),
         `max_priority`, `queue_type`, `ladder_type`, `rpc` (whether results go by reply) and
-        `publish_timeout` (seconds), `celery_bus` (speak to Celery's monitors, default True).
+        `publish_timeout` (seconds), `consumer_timeout` (seconds, as in rabbitmq.conf; a client
+        cannot ask for it; 1800, the server's default; 0: none), `celery_bus` (speak to Celery's monitors, default True).
     :raises ImproperlyConfigured: the URL or an option is wrong.
     """
 
@@ -55,7 +71,7 @@ class AMQPFamily:
             queue_type=options.get("queue_type") or "classic",
             ladder_type=options.get("ladder_type") or "quorum",
         )
-        caps = capabilities(max_priority)
+        caps = capabilities(topology.max_priority(), topology.holds_for(_consumer_timeout(options)))
         self._results = RpcResults(self.server, caps)
         asks = bool(options.get("rpc"))
         self._broker = AMQPBroker(

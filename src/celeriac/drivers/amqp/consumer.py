@@ -247,7 +247,11 @@ class AMQPConsumer:
                 _, _, message, envelope = heapq.heappop(self._later)
                 due.append((message, envelope))
             taken = self._buffer.take(limit - len(due), suspects, self._held)
-            counted = [one for one in taken if one.redelivered and not self._counted(one)]
+            counted = [
+                one
+                for one in taken
+                if (one.redelivered and not self._counted(one)) or self._is_last(one)
+            ]
         if counted:
             self._count_losses(counted)
             taken = [one for one in taken if one not in counted]
@@ -261,7 +265,9 @@ class AMQPConsumer:
             for message, envelope in found:
                 if message.epoch != self._epoch or self._channel is None:
                     continue  # the connection was lost meanwhile: it comes again
-                handed_out = 1 + message.losses + (message.tag in self._trusted)
+                handed_out = 1 + message.losses
+                if "x-delivery-count" not in message.headers:
+                    handed_out += message.tag in self._trusted
                 self._trusted.discard(message.tag)
                 delivery = Delivery(envelope, message, math.inf, handed_out)
                 self._held[envelope.id] = delivery
@@ -281,13 +287,26 @@ class AMQPConsumer:
         """Return whether the server itself counts deliveries, as quorum queues do."""
         return "x-delivery-count" in message.headers or message.tag in self._trusted
 
+    def _is_last(self, message: Incoming) -> bool:
+        """Return whether the server drops a message if it comes back once more."""
+        count = message.headers.get("x-delivery-count")
+        if not isinstance(count, int) or message.tag in self._trusted:
+            return False
+        limit = self._broker.topology.delivery_limit(message.queue)
+        return limit is not None and count >= limit
+
     def _count_losses(self, messages: Sequence[Incoming]) -> None:
         """Write into messages that they have lost a worker: a classic queue only says "redelivered".
+
+        A quorum queue counts, but drops what has reached its `x-delivery-limit`: the engine buries.
 
         A copy with the count goes to the end of its queue, and the message is acknowledged.
         """
         copies = [
-            self._broker.outgoing(decode(one), back=True, lost=one.losses + 1) for one in messages
+            self._broker.outgoing(
+                decode(one), back=True, lost=one.losses + ("x-delivery-count" not in one.headers)
+            )
+            for one in messages
         ]
         try:
             self._broker.deliver(copies)

@@ -130,7 +130,8 @@ def decode(message: Incoming) -> Envelope:
     if not _PASSED_OVER.isdisjoint(headers):
         headers = {k: v for k, v in headers.items() if k not in _PASSED_OVER}
     try:
-        return from_celery(headers, vars(properties), message.body, queue=message.queue)
+        known = vars(properties)
+        return from_celery(headers, known, message.body, queue=message.queue, most_urgent=255)
     except WireError:
         return _foreign(message)
 
