@@ -142,3 +142,13 @@ def test_acknowledgements_in_one_frame() -> None:
     said.clear()
     acks.write(channel, [4, 6, 7])
     assert said == [(7, True)]
+
+
+def test_fractional_limits_are_celerys_too() -> None:
+    """Read and written by py-amqp, on which Celery stands."""
+    serialization = pytest.importorskip("amqp.serialization")
+    headers = {"timelimit": [2.5, 1.0], "retries": 3, "shadow": None, "x": {"rate": 0.1}}
+    data = encode_table(headers)
+    assert serialization.loads("F", data, 0)[0][0] == headers
+    written = serialization.dumps("F", [headers])
+    assert decode_table(written, 0)[0] == headers
