@@ -82,6 +82,11 @@ def everyone(options: argparse.Namespace, folder: Path) -> Iterator[list[Any]]:
                 found.append(rival(servers[-1]))
             except ImportError as error:
                 print(f"without {rival.label}: {error}")
+    if "rabbitmq" in options.brokers and shutil.which("rabbitmq-server"):
+        servers.append(sides.RabbitServer(folder))
+        found.append(sides.Ours("RabbitMQ", servers[-1].url))
+        if not options.alone:
+            found.append(sides.CeleryOnRabbit(servers[-1]))
     try:
         yield found
     finally:
@@ -182,6 +187,8 @@ def clear(side: Any) -> None:
     """Take out what the last measure left."""
     if isinstance(side, sides.Ours):
         side.app.broker.purge("celery")
+    elif isinstance(side, sides.CeleryOnRabbit):
+        side.counts.app.broker.purge("celery")
     else:
         side.client.flushall()
 
@@ -190,7 +197,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=30_000, help="tasks of a drain on celeriac")
-    parser.add_argument("--brokers", default="sqlite,redis", help="which ones, with commas")
+    parser.add_argument(
+        "--brokers", default="sqlite,redis,rabbitmq", help="which ones, with commas"
+    )
     parser.add_argument("--quick", action="store_true", help="drains and sends only")
     parser.add_argument("--alone", action="store_true", help="without Celery and the others")
     parser.add_argument("--json", type=Path, help="write the rows there too")

@@ -1,4 +1,4 @@
-"""Who is measured: celeriac on each of its brokers, Celery and others on Redis.
+"""Who is measured: celeriac on each of its brokers, Celery on Redis and RabbitMQ, others on Redis.
 
 A side has `label`, `environment` and `command` of its workers, `send_many`, `left`, `close`.
 """
@@ -47,6 +47,20 @@ class RedisServer:
         self.process.wait()
 
 
+class RabbitServer:
+    """A RabbitMQ of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        from tests.support.rabbitmq import start
+
+        self.server = start(folder / "rabbitmq")
+        self.url = self.server.url
+
+    def close(self) -> None:
+        """End the server."""
+        self.server.stop()
+
+
 class Celery:
     """Celery on Redis."""
 
@@ -83,6 +97,29 @@ class Celery:
     def close(self) -> None:
         """Let go of the connections."""
         self.app.close()
+
+
+class CeleryOnRabbit(Celery):
+    """Celery on RabbitMQ, with confirms as its documentation advises, and results by reply."""
+
+    label = "Celery, RabbitMQ"
+
+    def __init__(self, server: RabbitServer) -> None:
+        self.environment = {"CELERY_BROKER_URL": server.url, "CELERY_RESULT_BACKEND": "rpc://"}
+        import celery
+
+        self.app = celery.Celery("bench", broker=server.url, backend="rpc://")
+        self.app.conf.broker_transport_options = {"confirm_publish": True}
+        self.counts = Ours("counts", server.url)
+
+    def left(self) -> int:
+        """Return how many messages wait; what is held cannot be seen."""
+        return self.counts.left()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.counts.close()
+        super().close()
 
 
 class Ours:

@@ -18,6 +18,7 @@ import pytest
 from celeriac import Celeriac
 from celeriac.testing.eventually import eventually
 from tests.support.rabbitmq import RabbitMQ
+from tests.support.redis_server import redis_server
 
 celery = pytest.importorskip("celery")
 pytest.importorskip("celeriac.drivers.amqp")
@@ -33,7 +34,7 @@ THEIRS = """
 import os
 from celery import Celery
 
-app = Celery("fleet", broker=os.environ["FLEET_URL"], backend="rpc://")
+app = Celery("fleet", broker=os.environ["FLEET_URL"], backend=os.environ["FLEET_BACKEND"])
 app.conf.update(
     task_default_queue=os.environ["FLEET_QUEUE"],
     worker_hijack_root_logger=False,
@@ -65,11 +66,16 @@ def queue() -> str:
 
 
 @pytest.fixture
-def ours(rabbitmq: RabbitMQ, queue: str) -> Iterator[Any]:
+def backend() -> str:
+    return "rpc://"
+
+
+@pytest.fixture
+def ours(rabbitmq: RabbitMQ, queue: str, backend: str) -> Iterator[Any]:
     app = Celeriac(
         "fleet",
         broker=rabbitmq.url,
-        backend="rpc://",
+        backend=backend,
         task_default_queue=queue,
         worker_enable_remote_control=False,
         set_as_current=False,
@@ -94,10 +100,14 @@ def ours(rabbitmq: RabbitMQ, queue: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def theirs(rabbitmq: RabbitMQ, queue: str, tmp_path: Path) -> Iterator[Any]:
+def theirs(rabbitmq: RabbitMQ, queue: str, backend: str, tmp_path: Path) -> Iterator[Any]:
     """Return Celery's app; its module is on disk for its worker."""
     (tmp_path / "fleet.py").write_text(THEIRS)
-    environment = {"FLEET_URL": rabbitmq.url, "FLEET_QUEUE": queue}
+    environment = {
+        "FLEET_URL": rabbitmq.url,
+        "FLEET_QUEUE": queue,
+        "FLEET_BACKEND": backend,
+    }
     os.environ.update(environment)
     scope: dict[str, Any] = {"__name__": "fleet"}
     exec(compile(THEIRS, "fleet.py", "exec"), scope)
@@ -194,3 +204,31 @@ def test_the_ladder_is_theirs_too(ours: Any, theirs: Any, rabbitmq: RabbitMQ, qu
             message = inbox.get(timeout=20)
             assert message.body == b"hello"
             message.ack()
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    with redis_server(tmp_path) as port:
+        yield f"redis://127.0.0.1:{port}/1"
+
+
+class TestResultsInRedis:
+    """The same fleet with its results in a store beside the broker."""
+
+    @pytest.fixture
+    def backend(self, redis_url: str) -> str:
+        return redis_url
+
+    @pytest.mark.usefixtures("our_worker")
+    def test_their_producer_and_our_worker(self, theirs: Any) -> None:
+        assert theirs.tasks["add"].delay(2, 3).get(timeout=20) == 5
+        with pytest.raises(ValueError, match="as it should"):
+            theirs.tasks["fails"].delay().get(timeout=20)
+        assert theirs.tasks["twice"].apply_async(priority=4).get(timeout=20) == [1, 4]
+
+    @pytest.mark.usefixtures("their_worker")
+    def test_our_producer_and_their_worker(self, ours: Any) -> None:
+        assert ours.tasks["add"].delay(2, 3).get(timeout=20) == 5
+        with pytest.raises(ValueError, match="as it should"):
+            ours.tasks["fails"].delay().get(timeout=20)
+        assert ours.tasks["twice"].apply_async(priority=4).get(timeout=20) == [1, 4]

@@ -12,6 +12,7 @@ from tests.support.rabbitmq import RabbitMQ
 from celeriac import Celeriac, Exchange, Queue, binding
 from celeriac.kernel.errors import BrokerRejected
 from celeriac.kombu import Broadcast
+from celeriac.testing.eventually import eventually
 
 pytest.importorskip("celeriac.drivers.amqp")
 
@@ -67,6 +68,26 @@ def test_fanout_and_broadcast(make: Make, tag: str) -> None:
     app.broker.declare(names)
     app.send_task("tell")
     assert ready(app, *names) == [1, 1]
+
+
+def test_delays_through_exchanges(make: Make, tag: str) -> None:
+    media, news = Exchange(f"media-{tag}", "topic"), Exchange(f"news-{tag}", "fanout")
+    plain = Exchange(f"plain-{tag}", "direct")
+    video, heard, exact = f"video-{tag}", f"heard-{tag}", f"exact-{tag}"
+    app = make(
+        task_queues=[
+            Queue(video, media, "video.#"),
+            Queue(heard, news, ""),
+            Queue(exact, plain, "key"),
+        ],
+        task_default_queue=video,
+    )
+    for exchange, key in ((media, "video.encode"), (news, "any"), (plain, "key")):
+        app.send_task("t", exchange=exchange.name, routing_key=key, countdown=1.5)
+    assert ready(app, video, heard, exact) == [0, 0, 0]
+    eventually(lambda: ready(app, video, heard, exact) == [1, 1, 1], within=20)
+    with pytest.raises(BrokerRejected, match="no queue of task_queues is bound to"):
+        app.send_task("t", exchange=f"nowhere-{tag}", routing_key="x", countdown=5)
 
 
 def test_headers(make: Make, tag: str) -> None:

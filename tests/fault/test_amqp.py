@@ -125,6 +125,22 @@ def test_killed_and_started_again(rabbitmq: RabbitMQ, running: Running) -> None:
     assert running.thread.is_alive()
 
 
+def test_killed_under_a_batch(rabbitmq: RabbitMQ, running: Running) -> None:
+    """What was sent ahead and not confirmed is sent again."""
+    killed = False
+    with running.app.batch():
+        for n in range(4_000):
+            if n == 2_500:
+                rabbitmq.kill()
+                killed = True
+                again = threading.Thread(target=rabbitmq.start)
+                again.start()
+            running.work.delay(n)
+    again.join(60)
+    assert killed
+    eventually(lambda: len(running.runs) == 4_000, within=60)
+
+
 def test_a_running_task_outlives_its_connection(rabbitmq: RabbitMQ, running: Running) -> None:
     running.gate.clear()
     results = [running.work.delay(n) for n in range(4)]

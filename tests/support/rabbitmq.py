@@ -37,11 +37,14 @@ class RabbitMQ:
 
     :param folder: for its data, logs and home; a short path.
     :param config: more lines of rabbitmq.conf.
+    :param beside: a server with which it is to make a cluster, by `join`.
     """
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = "", beside: RabbitMQ | None = None) -> None:
         self.folder = folder
-        self.port, self.dist_port, self.epmd_port = free_port(), free_port(), free_port()
+        self.port, self.dist_port = free_port(), free_port()
+        self.epmd_port = beside.epmd_port if beside is not None else free_port()
+        self._has_epmd = beside is None
         self.node = f"t{os.getpid()}-{self.port}@localhost"
         folder.mkdir(parents=True, exist_ok=True)
         cookie = folder / ".erlang.cookie"
@@ -95,7 +98,7 @@ class RabbitMQ:
 
         :raises RuntimeError: it ended, or did not answer in time; the message has its log.
         """
-        if self._epmd is None:
+        if self._epmd is None and self._has_epmd:
             self._epmd = subprocess.Popen(
                 ["epmd", "-port", str(self.epmd_port)],
                 env=self.environment,
@@ -175,6 +178,13 @@ class RabbitMQ:
             raise RuntimeError(f"rabbitmqctl {arguments[0]}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def join(self, other: RabbitMQ) -> None:
+        """Make one cluster of this, which loses its data, and another."""
+        self.ctl("stop_app")
+        self.ctl("reset")
+        self.ctl("join_cluster", other.node)
+        self.ctl("start_app")
+
     def vhost(self, name: str) -> str:
         """Make a vhost that the user guest may use; return its URL."""
         self.ctl("add_vhost", name)
@@ -186,9 +196,9 @@ class RabbitMQ:
         self.ctl("set_vm_memory_high_watermark", "0.00000001" if on else "0.4")
 
 
-def start(folder: Path, config: str = "") -> RabbitMQ:
-    """Return a running server."""
-    server = RabbitMQ(folder, config)
+def start(folder: Path, config: str = "", beside: RabbitMQ | None = None) -> RabbitMQ:
+    """Return a running server; the arguments are those of `RabbitMQ`."""
+    server = RabbitMQ(folder, config, beside)
     try:
         server.start()
     except BaseException:

@@ -167,7 +167,7 @@ def test_a_wrong_value_changes_nothing(conf: Config) -> None:
         ("task_time_limit", False, "a number"),
         ("task_default_queue", 5, "a string"),
         ("task_default_queue", None, "a string"),
-        ("broker_url", ["a", "b"], "a string"),
+        ("broker_url", ["a", 5], "a URL, or a list of URLs"),
         ("imports", 5, "a list"),
         ("broker_transport_options", "a=1", "a mapping"),
         ("result_expires", "a day", "timedelta"),
@@ -185,7 +185,7 @@ def test_wrong_types_are_named(conf: Config, name: str, value: Any, wanted: str)
     "url", ["redis://u:hush@h/0", f"redis://u:hush{'x' * 200}@h/0", f"{'r' * 90}://u:hushhush@h"]
 )
 @pytest.mark.parametrize(
-    ("name", "wrap"), [("worker_concurrency", str), ("broker_url", lambda u: [u])]
+    ("name", "wrap"), [("worker_concurrency", str), ("broker_url", lambda u: [u, None])]
 )
 def test_passwords_are_not_in_errors(conf: Config, url: str, name: str, wrap: Any) -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
@@ -205,6 +205,8 @@ def test_passwords_are_not_in_errors(conf: Config, url: str, name: str, wrap: An
         ("task_time_limit", 5, 5.0),
         ("imports", "a, b,", ("a", "b")),
         ("imports", ["a"], ("a",)),
+        ("broker_url", "amqp://a;amqp://b", "amqp://a;amqp://b"),
+        ("broker_url", ["amqp://a", "amqp://b"], "amqp://a;amqp://b"),
         ("accept_content", {"json"}, ("json",)),
         ("result_expires", timedelta(1), timedelta(1)),
         ("result_expires", 5, 5.0),

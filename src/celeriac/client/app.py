@@ -110,7 +110,7 @@ class Celeriac:
         control: Any = None,
         set_as_current: bool = True,
         tasks: Mapping[str, Task[..., Any]] | None = None,
-        broker: str | None = None,
+        broker: str | Sequence[str] | None = None,
         include: Sequence[str] | str | None = None,
         changes: Mapping[str, Any] | None = None,
         config_source: Any = None,

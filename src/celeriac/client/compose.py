@@ -241,7 +241,9 @@ def compose(
             f"task_max_body_size ({plan.limit:,}): pass a reference instead of the data"
         )
     if not 0 <= priority <= 9:
-        priority = max(0, min(9, int(priority)))
+        # RabbitMQ's queues may have more levels: 10 is above 9 where x-max-priority says so.
+        most = app.family(app.broker_url).broker().caps.priorities - 1
+        priority = max(0, min(max(9, min(255, most)), int(priority)))
     envelope = Envelope(task_id, queue, body, priority, not_before, expires_at, wire=wire)
     return envelope, head
 

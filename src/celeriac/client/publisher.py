@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from celeriac.client.announce import after_publish
 from celeriac.client.signals import after_task_publish
-from celeriac.kernel.errors import BrokerUnavailable
+from celeriac.kernel.errors import BrokerUnavailable, OperationalError
 from celeriac.kernel.message import Envelope
 from celeriac.kernel.retry import policy_delays
-from celeriac.ports.broker import Broker
+from celeriac.ports.broker import Broker, PublishesAhead
 
 logger = logging.getLogger("celeriac.client")
+T = TypeVar("T")
 
 FLUSH_AT = 1_000
 """Envelopes that a batch collects before it sends some: bounds its memory."""
+AHEAD = 3
+"""How often a batch sends some more while the broker has not yet confirmed what came before."""
+
+Wait = Callable[[], None]
 
 _batch: ContextVar[Batch | None] = ContextVar("celeriac_batch", default=None)
 
@@ -75,6 +81,26 @@ class Publisher:
         if self._on_sent is not None or after_task_publish.receivers:
             self.tell(envelopes)
 
+    def begin(self, envelopes: Sequence[Envelope], policy: Mapping[str, Any] | None) -> Wait | None:
+        """Send envelopes; what is returned waits until they are safe, and raises as `send` does.
+
+        None where the broker has no such way.
+        """
+        broker = self._broker()
+        if not isinstance(broker, PublishesAhead):
+            return None
+        waiting, failed = _tried(lambda: broker.begin(envelopes))
+
+        def wait() -> None:
+            error = failed if waiting is None else _tried(waiting)[1]
+            if error is not None:
+                if policy is None:
+                    raise error
+                self._retry(envelopes, policy, error)
+            self.tell(envelopes)
+
+        return wait
+
     def tell(self, envelopes: Sequence[Envelope]) -> None:
         """Tell whoever wants to know what was sent, by this publisher or otherwise."""
         if after_task_publish.receivers:
@@ -99,6 +125,14 @@ class Publisher:
         raise error
 
 
+def _tried(call: Callable[[], T]) -> tuple[T | None, BrokerUnavailable | None]:
+    """Return what `call` returned, or that the broker was away."""
+    try:
+        return call(), None
+    except BrokerUnavailable as error:
+        return None, error
+
+
 class Batch:
     """Collects what is published while it is open and sends it in as few calls as can be.
 
@@ -111,19 +145,33 @@ class Batch:
         self.publisher = publisher
         self._policy = policy
         self._held: list[Envelope] = []
+        self._ahead: deque[Wait] = deque()
         self._token: Token[Batch | None] | None = None
 
     def add(self, envelopes: Sequence[Envelope]) -> None:
         """Collect; sends what is there when it has become much."""
         self._held.extend(envelopes)
         if len(self._held) >= FLUSH_AT:
-            self.flush()
+            held, self._held = self._held, []
+            wait = self.publisher.begin(held, self._policy)
+            if wait is None:
+                self.publisher.send(held, self._policy)
+                return
+            self._ahead.append(wait)
+            if len(self._ahead) > AHEAD:
+                self._ahead.popleft()()
 
     def flush(self) -> None:
-        """Send what was collected so far."""
+        """Send what was collected so far; returns once all of it is safe."""
         held, self._held = self._held, []
         if held:
-            self.publisher.send(held, self._policy)
+            wait = self.publisher.begin(held, self._policy) if self._ahead else None
+            if wait is not None:
+                self._ahead.append(wait)
+            else:
+                self.publisher.send(held, self._policy)
+        while self._ahead:
+            self._ahead.popleft()()
 
     def __enter__(self) -> Batch:
         self._token = _batch.set(self)
@@ -139,6 +187,13 @@ class Batch:
             _batch.reset(self._token)
         if error is None:
             self.flush()
+            return
+        while self._ahead:
+            try:
+                # Sent already: whoever listens is told of it.
+                self._ahead.popleft()()
+            except OperationalError as also:
+                logger.warning("a part of a batch was not sent: %s", also)
 
 
 class Collected(Batch):

@@ -137,6 +137,11 @@ def _str(value: Any) -> str:
     return value
 
 
+def _urls(value: Any) -> str:
+    """Return URLs in one text, separated as Celery does it."""
+    return ";".join(map(_str, [value] if isinstance(value, str) else _list(value)))
+
+
 def _list(value: Any) -> tuple[Any, ...]:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -168,6 +173,7 @@ _COERCE: dict[str, Any] = {
     "list": _list,
     "dict": _dict,
     "seconds": _seconds,
+    "urls": _urls,
 }
 _WANTED = {
     "bool": "True or False",
@@ -177,6 +183,7 @@ _WANTED = {
     "list": "a list of names",
     "dict": "a mapping",
     "seconds": "a number of seconds or a timedelta",
+    "urls": "a URL, or a list of URLs to try in that order",
 }
 _SPECIAL: dict[str, tuple[str, Any]] = {
     "timezone": ("the name of a time zone, as Europe/Berlin, or a tzinfo", _zone),

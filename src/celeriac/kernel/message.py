@@ -20,7 +20,7 @@ class Envelope:
     body: bytes
     """Encoded headers and arguments, see `kernel/wire.py`."""
     priority: int = 0
-    """0 lowest .. 9 highest, on every broker."""
+    """0 lowest .. 9 highest, on every broker; RabbitMQ's queues may know more."""
     not_before: float = 0.0
     """Unix seconds; 0 means now."""
     expires_at: float = 0.0

@@ -125,9 +125,9 @@ SETTINGS: tuple[Setting, ...] = (
     # broker
     Setting(
         "broker_url",
-        "str?",
+        "urls?",
         None,
-        "Where messages are kept; a SQLite file beside the app where it is not set.",
+        "Where messages are kept, or a list of servers to try in turn; a SQLite file beside the app where it is not set.",
         ("BROKER_URL",),
     ),
     Setting(

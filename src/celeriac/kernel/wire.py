@@ -187,6 +187,7 @@ _CELERY_HEADERS = frozenset(
 
 _PARKED = "celeriac_parked"
 """A header of ours: since when (unix seconds) and how often a message was handed back."""
+_NOT_EXTRA = frozenset({"compression", "celeriac", _PARKED})
 
 
 def to_celery(
@@ -230,10 +231,9 @@ def celery_form(envelope: Envelope, head: Headers) -> tuple[dict[str, Any], dict
     }
     if head.compression:
         headers["compression"] = head.compression
-    own = {name: getattr(head, name) for name in _OWN}
-    own = {name: value for name, value in own.items() if value != _DEFAULTS[name]}
-    if own:
-        headers["celeriac"] = own
+    if not head.fed or head.slot or head.gather or head.collect or head.links or head.doom:
+        own = {name: getattr(head, name) for name in _OWN}
+        headers["celeriac"] = {k: value for k, value in own.items() if value != _DEFAULTS[k]}
     if head.parked:
         headers[_PARKED] = [head.parked_at, head.parked]
     properties: dict[str, Any] = {
@@ -254,25 +254,29 @@ def from_celery(
     *,
     queue: str,
     now: float = 0.0,
+    most_urgent: int = 9,
 ) -> Envelope:
     """Return the envelope of a message that Celery sent (task protocol 2 or 1).
 
     :param queue: where it was found.
     :param now: unix seconds, from which the property `expiration` counts where no header says when.
+    :param most_urgent: the highest priority that the broker knows.
     :raises WireError: a header is missing or of a wrong type; the message says which.
     """
     if "task" not in headers:
         headers, body = upgrade(headers, properties, body)
-    known = {name: headers[name] for name in _CELERY_HEADERS if headers.get(name) is not None}
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name, value in headers.items():
+        if name not in _CELERY_HEADERS:
+            if name not in _NOT_EXTRA:
+                extra[name] = value
+        elif value is not None:
+            known[name] = value
     if not known.get("ignore_result"):
         known.pop("ignore_result", None)  # Celery writes False where nothing was said
     eta, expires = known.pop("eta", None), known.pop("expires", None)
     retries = known.pop("retries", 0)
-    extra = {
-        name: value
-        for name, value in headers.items()
-        if name not in _CELERY_HEADERS and name not in ("compression", "celeriac", _PARKED)
-    }
     own = headers.get("celeriac")
     if isinstance(own, Mapping):
         known.update({name: own[name] for name in _OWN if name in own})
@@ -297,7 +301,7 @@ def from_celery(
             id=head.id,
             queue=queue,
             body=pack(head, body),
-            priority=max(0, min(9, int(properties.get("priority") or 0))),
+            priority=max(0, min(most_urgent, int(properties.get("priority") or 0))),
             not_before=parse_time(eta, "eta") if eta else 0.0,
             expires_at=parse_time(expires, "expires") if expires else ends,
             attempt=int(retries),

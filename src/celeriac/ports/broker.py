@@ -2,12 +2,12 @@
 
 The contract is `celeriac.testing.contract.broker`; each sentence here is a test there.
 
-Owns: Broker, Consumer, TakesBack, JoinsTransactions.  May import: kernel, ports.
+Owns: Broker, Consumer, PublishesAhead, TakesBack, JoinsTransactions.  May import: kernel, ports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from celeriac.kernel.message import Buried, Delivery, Envelope, QueueCount, Settlement
@@ -134,6 +134,15 @@ class TakesBack(Protocol):
 
     def take_back(self, ids: Sequence[str]) -> Sequence[Envelope]:
         """Take queued envelopes back, as `withdraw`, and return them."""
+        ...
+
+
+@runtime_checkable
+class PublishesAhead(Protocol):
+    """Optional: a broker whose confirms come later, so that the next envelopes can be made meanwhile."""
+
+    def begin(self, batch: Sequence[Envelope]) -> Callable[[], None]:
+        """Send a batch; what is returned waits until it is safe, and raises as `publish` does."""
         ...
 
 

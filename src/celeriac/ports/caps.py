@@ -47,6 +47,8 @@ class Capabilities:
     """Routes by topic, fanout and headers, and from one exchange into several queues."""
     counts_groups: bool = True
     """The store counts the parts of chords."""
+    holds_for: float | None = None
+    """Seconds after which the broker takes back what a live worker still holds; None: never."""
 
 
 _HINTS = {

@@ -30,7 +30,7 @@ from celeriac.worker.fetcher import Fetcher
 from celeriac.worker.gates import NewLimits, RateGate, Revoked, RevokedStamps
 from celeriac.worker.held import Held
 from celeriac.worker.keeper import Keeper
-from celeriac.worker.limits import refuse_limits
+from celeriac.worker.limits import refuse_limits, warn_of_long_tasks
 from celeriac.worker.remote import Remote
 from celeriac.worker.service import Part, Service
 from celeriac.worker.settler import Settler
@@ -224,6 +224,7 @@ class Worker:
         # The pool first: a process pool forks, and must do so before there are threads.
         self.pool.start(self._make_run, self)
         broker = app.broker
+        warn_of_long_tasks(app, broker.caps.holds_for, self.limits)
         results: ResultBackend | None = app.results if app.keeps_results else None
         names = [queue.name for queue in self.queues]
         broker.declare(names)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from celeriac.kernel.errors import ImproperlyConfigured
+from celeriac.kernel.errors import CapabilityMissing, ImproperlyConfigured
+from celeriac.ports.schedules import ScheduleStore
 
 try:
     import pika
@@ -20,11 +21,27 @@ except ImportError as error:
 from celeriac.drivers.amqp.address import parse
 from celeriac.drivers.amqp.broker import AMQPBroker, capabilities
 from celeriac.drivers.amqp.bus import AMQPBus
+from celeriac.drivers.amqp.celery_bus import CeleryEcho, CeleryMailbox
 from celeriac.drivers.amqp.results import RpcResults
 from celeriac.drivers.amqp.server import Server
 from celeriac.drivers.amqp.topology import Topology
 
 del pika
+
+
+CONSUMER_TIMEOUT = 1800.0
+"""Seconds; RabbitMQ's own default."""
+
+
+def _consumer_timeout(options: Mapping[str, Any]) -> float | None:
+    """Return for how many seconds the server lets a message be held; None for ever."""
+    value = options.get("consumer_timeout", CONSUMER_TIMEOUT)
+    try:
+        return float(value or 0.0) or None
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(
+            f"consumer_timeout is a number of seconds, not {value!r}"
+        ) from error
 
 
 class AMQPFamily:
@@ -33,7 +50,8 @@ class AMQPFamily:
     :param url: see `address.parse`.
     :param options: those of `address.parse`; `queues` (what the settings declare, by name),
         `max_priority`, `queue_type`, `ladder_type`, `rpc` (whether results go by reply) and
-        `publish_timeout` (seconds).
+        `publish_timeout` (seconds), `consumer_timeout` (seconds, as in rabbitmq.conf; a client
+        cannot ask for it; 1800, the server's default; 0: none), `celery_bus` (speak to Celery's monitors, default True).
     :raises ImproperlyConfigured: the URL or an option is wrong.
     """
 
@@ -53,14 +71,15 @@ class AMQPFamily:
             queue_type=options.get("queue_type") or "classic",
             ladder_type=options.get("ladder_type") or "quorum",
         )
-        caps = capabilities(max_priority)
+        caps = capabilities(topology.max_priority(), topology.holds_for(_consumer_timeout(options)))
         self._results = RpcResults(self.server, caps)
         asks = bool(options.get("rpc"))
         self._broker = AMQPBroker(
             self.server, topology, caps, self._results.reply_to if asks else lambda: None
         )
         self._results.returns = self._broker.returns
-        self._bus = AMQPBus(self.server)
+        echo = CeleryEcho(self.server) if options.get("celery_bus", True) else None
+        self._bus = AMQPBus(self.server, echo=echo)
 
     def broker(self) -> AMQPBroker:
         """Return the broker."""
@@ -73,6 +92,17 @@ class AMQPFamily:
     def bus(self) -> AMQPBus:
         """Return the bus."""
         return self._bus
+
+    def schedules(self) -> ScheduleStore:
+        """Refuse: a queue is no place for a schedule.
+
+        :raises CapabilityMissing: always; beat keeps its entries in a file then.
+        """
+        raise CapabilityMissing("RabbitMQ keeps no schedules")
+
+    def celery_mailbox(self) -> CeleryMailbox:
+        """Return a new ear for the commands of Celery's own clients."""
+        return CeleryMailbox(self.server)
 
     def after_fork(self) -> None:
         """Forget every connection without closing it."""

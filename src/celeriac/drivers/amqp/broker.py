@@ -19,7 +19,7 @@ from typing import Any
 from pika.spec import Basic
 
 from celeriac.drivers.amqp import delay
-from celeriac.drivers.amqp.channel import Outgoing, verdict
+from celeriac.drivers.amqp.channel import Outgoing, Ticket, verdict
 from celeriac.drivers.amqp.consumer import AMQPConsumer
 from celeriac.drivers.amqp.message import AT, LOST, QUEUE, REASON, Incoming, decode, encode
 from celeriac.drivers.amqp.server import Server
@@ -38,12 +38,16 @@ RETURNS = 100_000
 """Tasks whose address for results is remembered."""
 
 
-def capabilities(max_priority: int | None) -> Capabilities:
-    """Return what RabbitMQ does by itself, with queues of so many priorities."""
+def capabilities(max_priority: int | None, holds_for: float | None = None) -> Capabilities:
+    """Return what RabbitMQ does by itself.
+
+    :param max_priority: of new queues.
+    :param holds_for: seconds of the server's `consumer_timeout`.
+    """
     return Capabilities(
         lease="connection",
         delay="ladder",
-        priorities=max_priority or 1,
+        priorities=1 + (max_priority or 0),
         counts_deliveries=True,
         dedupes_ids=False,
         withdraws=False,
@@ -56,6 +60,7 @@ def capabilities(max_priority: int | None) -> Capabilities:
         keeps_place=False,
         counts_groups=False,
         exchanges=True,
+        holds_for=holds_for,
     )
 
 
@@ -103,6 +108,14 @@ class AMQPBroker:
             reply_to = self._reply_to()
             self.deliver([self.outgoing(envelope, reply_to=reply_to) for envelope in batch])
 
+    def begin(self, batch: Sequence[Envelope]) -> Callable[[], None]:
+        """Send a batch; what is returned waits until it is confirmed."""
+        reply_to = self._reply_to()
+        messages = [self.outgoing(envelope, reply_to=reply_to) for envelope in batch]
+        self._prepare(messages)
+        ticket = self.server.begin(messages)
+        return lambda: self._finish(messages, ticket)
+
     def outgoing(
         self, envelope: Envelope, *, reply_to: str | None = None, back: bool = False, lost: int = 0
     ) -> Outgoing:
@@ -118,8 +131,13 @@ class AMQPBroker:
         if envelope.not_before:
             left = envelope.not_before - time.time()
             if left >= delay.SHORTEST:
-                exchange, key = delay.route(left, queue)
-                return Outgoing(exchange, key, properties, body, queue=queue)
+                through, key = ("", queue) if back else self._way(envelope)
+                if not through or (through == queue and key == queue):
+                    first, way = delay.route(left, queue)
+                    return Outgoing(first, way, properties, body, queue=queue)
+                self.topology.declare_through(through)
+                first, way = delay.route(left, f"{through}.{key}")
+                return Outgoing(first, way, properties, body)
         exchange, key = ("", queue) if back else self._way(envelope)
         if len(key.encode()) > 255 or len(exchange.encode()) > 255:
             raise BrokerRejected(f"task {envelope.id}: {key!r:.60} is longer than 255 bytes")
@@ -159,10 +177,12 @@ class AMQPBroker:
 
     def deliver(self, messages: Sequence[Outgoing]) -> None:
         """Publish messages, having made what they need."""
-        if not messages:
-            return
-        self._prepare(messages)
-        ticket = self.server.send(messages)
+        if messages:
+            self._prepare(messages)
+            self._finish(messages, self.server.begin(messages))
+
+    def _finish(self, messages: Sequence[Outgoing], ticket: Ticket) -> None:
+        self.server.wait(ticket)
         missing = [one for one in messages if one.unroutable and one.queue and not ticket.error]
         if missing:
             # Somebody deleted a queue since it was declared here.
@@ -180,7 +200,11 @@ class AMQPBroker:
         for exchange in {one.exchange for one in messages if not one.queue}:
             names.update(dict.fromkeys(self.topology.bound_to(exchange)))
         self.topology.declare(names)
-        late = {one.queue: None for one in messages if one.exchange.startswith("celery_delayed_")}
+        late = {
+            one.queue: None
+            for one in messages
+            if one.queue and one.exchange.startswith("celery_delayed_")
+        }
         if late:
             self.topology.declare_ladder(late)
 

@@ -7,22 +7,19 @@ May import: kernel, drivers.amqp.
 
 from __future__ import annotations
 
-import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from celeriac.drivers.amqp.celery_bus import CeleryEcho
 from celeriac.drivers.amqp.channel import Outgoing
-from celeriac.drivers.amqp.connection import Link
 from celeriac.drivers.amqp.server import Server
 from celeriac.drivers.amqp.steps import Step
+from celeriac.drivers.amqp.subscription import Subscription
 from celeriac.drivers.amqp.table import Properties
+from celeriac.kernel.events import TOPIC as EVENTS
 
 EXCHANGE = "celeriac.bus"
-MOST = 10_000
-"""Messages that wait for one listener; the oldest are dropped for more."""
 KIND = "application/octet-stream"
 
 
@@ -31,10 +28,13 @@ def _exchange(channel: Any, answer: Callable[[Any], None]) -> None:
 
 
 class AMQPBus:
-    """Best-effort fan-out over one vhost."""
+    """Best-effort fan-out over one vhost.
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    :param echo: repeats events in Celery's form.
+    """
+
+    def __init__(self, server: Server, *, echo: CeleryEcho | None = None) -> None:
+        self._server, self._echo = server, echo
         self._epoch = 0
         self._open: weakref.WeakSet[AMQPSubscription] = weakref.WeakSet()
 
@@ -42,6 +42,8 @@ class AMQPBus:
         """Hand `batch` to whoever listens."""
         if not batch:
             return
+        if self._echo is not None and topic == EVENTS:
+            self._echo.repeat(batch)
         self._server.link()
         if self._epoch != self._server.epoch:
             self._server.ask(_declare)
@@ -72,74 +74,15 @@ def _declare() -> Generator[Step, Any, None]:
     yield _exchange
 
 
-class AMQPSubscription:
-    """One listener's queue.  After a lost connection it begins anew with an empty one."""
+class AMQPSubscription(Subscription[tuple[str, bytes]]):
+    """One listener: its messages are pairs of topic and body."""
 
     def __init__(self, server: Server, topics: Sequence[str]) -> None:
-        self._topics = list(dict.fromkeys(topics))
-        self._cond = threading.Condition()
-        self._found: deque[tuple[str, bytes]] = deque(maxlen=MOST)
-        self._woken = self._closed = False
-        self._link = Link(
-            server.addresses, "listen", began=self._on_began, ended=lambda _: None, keep=True
+        super().__init__(
+            server,
+            EXCHANGE,
+            keys=list(dict.fromkeys(topics)),
+            declare=_exchange,
+            read=lambda one: (one.key, one.body),
         )
-        self._link.up(server.deadline)
-
-    def _on_began(self, connection: Any) -> None:
-        connection.channel(on_open_callback=self._on_channel)
-
-    def _on_channel(self, channel: Any) -> None:
-        def bound(queue: str) -> None:
-            channel.basic_consume(
-                queue, self._on_message, auto_ack=True, callback=lambda _: self._link.ready()
-            )
-
-        def made(frame: Any) -> None:
-            queue = frame.method.queue
-            for topic in self._topics[:-1]:
-                channel.queue_bind(queue, EXCHANGE, routing_key=topic)
-            last = self._topics[-1]
-            channel.queue_bind(queue, EXCHANGE, routing_key=last, callback=lambda _: bound(queue))
-
-        def declared(_: Any) -> None:
-            arguments = {"x-max-length": MOST}
-            channel.queue_declare("", exclusive=True, arguments=arguments, callback=made)
-
-        channel.add_on_close_callback(self._on_closed)
-        _exchange(channel, declared)
-
-    def _on_closed(self, channel: Any, error: Exception) -> None:
-        if not self._closed and channel.connection.is_open:
-            channel.connection.close()
-
-    def _on_message(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
-        with self._cond:
-            self._found.append((method.routing_key, body))
-            self._cond.notify_all()
-
-    def poll(self, wait: float) -> Sequence[tuple[str, bytes]]:
-        """Return what has come, waiting up to `wait` seconds for the first."""
-        ends = time.monotonic() + wait
-        with self._cond:
-            while not self._found and not self._woken and not self._closed:
-                left = ends - time.monotonic()
-                if left <= 0:
-                    break
-                self._cond.wait(left)
-            self._woken = False
-            found = list(self._found)
-            self._found.clear()
-            return found
-
-    def wake(self) -> None:
-        """End a waiting poll."""
-        with self._cond:
-            self._woken = True
-            self._cond.notify_all()
-
-    def close(self) -> None:
-        """Stop listening."""
-        with self._cond:
-            self._closed = True
-            self._cond.notify_all()
-        self._link.close()
+        self.listen()

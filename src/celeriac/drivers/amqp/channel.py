@@ -19,7 +19,7 @@ from celeriac.drivers.amqp.frames import write_publishes
 from celeriac.drivers.amqp.table import Properties
 from celeriac.kernel.errors import BrokerFull, BrokerRejected, BrokerUnavailable, PublishUncertain
 
-WINDOW = 1_000
+WINDOW = 4_000
 """Messages that may be unconfirmed at once."""
 
 

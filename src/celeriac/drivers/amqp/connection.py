@@ -17,9 +17,10 @@ from typing import Any
 
 import pika
 import pika.exceptions as faults
-from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.select_connection import IOLoop
 
 from celeriac.drivers.amqp.address import Address
+from celeriac.drivers.amqp.reader import Connection
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, CeleryError
 
 logger = logging.getLogger("celeriac.amqp")
@@ -193,7 +194,7 @@ class Link:
         try:
             with self._state:
                 self._loop = loop
-            self._connection = SelectConnection(
+            self._connection = Connection(
                 parameters(address, self._name),
                 on_open_callback=lambda connection: self._opened(connection, opened),
                 on_open_error_callback=lambda _, error: self._failed(address, error),
@@ -217,6 +218,7 @@ class Link:
 
     def _opened(self, connection: Any, opened: list[bool]) -> None:
         opened.append(True)
+        connection.read_much()
         connection.add_on_connection_blocked_callback(self._say_blocked)
         connection.add_on_connection_unblocked_callback(self._say_unblocked)
         self.blocked = ""

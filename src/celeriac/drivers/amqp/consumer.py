@@ -27,8 +27,9 @@ from celeriac.drivers.amqp import delay
 from celeriac.drivers.amqp.buffer import Buffer
 from celeriac.drivers.amqp.channel import Outgoing
 from celeriac.drivers.amqp.connection import Link
-from celeriac.drivers.amqp.frames import write_acks
+from celeriac.drivers.amqp.frames import Acks
 from celeriac.drivers.amqp.message import Incoming, decode
+from celeriac.drivers.amqp.reader import Message
 from celeriac.drivers.amqp.server import refusal
 from celeriac.drivers.amqp.steps import Steps
 from celeriac.drivers.amqp.subscriptions import Subscriptions
@@ -71,8 +72,9 @@ class AMQPConsumer:
         self._closed = False
         self._trusted: set[int] = set()
         self._channel: Any = None
+        self._acks = Acks()
         quorum = any(broker.topology.is_quorum(name) for name in queues)
-        self._subscriptions = Subscriptions(queues, self._on_message, shared=not quorum)
+        self._subscriptions = Subscriptions(queues, self._on_messages, shared=not quorum)
         self._link = Link(
             broker.server.addresses, owner, began=self._on_began, ended=self._on_ended, keep=True
         )
@@ -99,7 +101,7 @@ class AMQPConsumer:
         with self._cond:
             self._epoch += 1
             self._since = time.monotonic()
-            self._channel = channel
+            self._channel, self._acks = channel, Acks()
             channel.add_on_close_callback(self._on_channel_closed)
             self._subscriptions.begin(channel, self._restart)
         self._link.ready()
@@ -109,6 +111,7 @@ class AMQPConsumer:
 
     def _on_channel_closed(self, channel: Any, error: Exception) -> None:
         connection = channel.connection
+        connection.takers.pop(channel.channel_number, None)
         self._lose()
         if self._closed or not connection.is_open:
             return
@@ -144,14 +147,15 @@ class AMQPConsumer:
             self._untouched = {one.properties.message_id for one in waiting} - {None}
             self._cond.notify_all()
 
-    def _on_message(self, queue: str, method: Any, properties: Any, body: bytes) -> None:
-        message = Incoming(
-            method.delivery_tag, self._epoch, method.redelivered, queue, properties, body
-        )
+    def _on_messages(self, batch: Sequence[Message]) -> None:
+        epoch, queue_of = self._epoch, self._subscriptions.queue_of
         with self._cond:
-            if message.redelivered and self._known(message):
-                return
-            self._buffer.push(message)
+            if self._channel is None:
+                return  # lost meanwhile: they come again
+            for tag, number, redelivered, _, properties, body in batch:
+                message = Incoming(number, epoch, redelivered, queue_of[tag], properties, body)
+                if not redelivered or not self._known(message):
+                    self._buffer.push(message)
             self._cond.notify_all()
 
     def _known(self, message: Incoming) -> bool:
@@ -243,7 +247,11 @@ class AMQPConsumer:
                 _, _, message, envelope = heapq.heappop(self._later)
                 due.append((message, envelope))
             taken = self._buffer.take(limit - len(due), suspects, self._held)
-            counted = [one for one in taken if one.redelivered and not self._counted(one)]
+            counted = [
+                one
+                for one in taken
+                if (one.redelivered and not self._counted(one)) or self._is_last(one)
+            ]
         if counted:
             self._count_losses(counted)
             taken = [one for one in taken if one not in counted]
@@ -257,7 +265,9 @@ class AMQPConsumer:
             for message, envelope in found:
                 if message.epoch != self._epoch or self._channel is None:
                     continue  # the connection was lost meanwhile: it comes again
-                handed_out = 1 + message.losses + (message.tag in self._trusted)
+                handed_out = 1 + message.losses
+                if "x-delivery-count" not in message.headers:
+                    handed_out += message.tag in self._trusted
                 self._trusted.discard(message.tag)
                 delivery = Delivery(envelope, message, math.inf, handed_out)
                 self._held[envelope.id] = delivery
@@ -277,13 +287,26 @@ class AMQPConsumer:
         """Return whether the server itself counts deliveries, as quorum queues do."""
         return "x-delivery-count" in message.headers or message.tag in self._trusted
 
+    def _is_last(self, message: Incoming) -> bool:
+        """Return whether the server drops a message if it comes back once more."""
+        count = message.headers.get("x-delivery-count")
+        if not isinstance(count, int) or message.tag in self._trusted:
+            return False
+        limit = self._broker.topology.delivery_limit(message.queue)
+        return limit is not None and count >= limit
+
     def _count_losses(self, messages: Sequence[Incoming]) -> None:
         """Write into messages that they have lost a worker: a classic queue only says "redelivered".
+
+        A quorum queue counts, but drops what has reached its `x-delivery-limit`: the engine buries.
 
         A copy with the count goes to the end of its queue, and the message is acknowledged.
         """
         copies = [
-            self._broker.outgoing(decode(one), back=True, lost=one.losses + 1) for one in messages
+            self._broker.outgoing(
+                decode(one), back=True, lost=one.losses + ("x-delivery-count" not in one.headers)
+            )
+            for one in messages
         ]
         try:
             self._broker.deliver(copies)
@@ -415,7 +438,7 @@ class AMQPConsumer:
         channel = self._channel
         if channel is None or not channel.is_open:
             return
-        write_acks(channel, [one.tag for one in messages if one.epoch == self._epoch])
+        self._acks.write(channel, [one.tag for one in messages if one.epoch == self._epoch])
 
     def extend(self, held: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Return what is held no more; what is held lasts as long as the connection."""

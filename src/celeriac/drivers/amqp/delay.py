@@ -4,7 +4,7 @@ Rung n keeps a message 2**n seconds.  A delay is written as 28 bits in the routi
 is 1 the message waits on that rung, where it is 0 it passes it by; below the last rung it goes to
 the exchange `celery_delayed_delivery`, to which every queue that may be meant is bound.
 
-Owns: route, ladder, bindings, SHORTEST, LONGEST.  May import: kernel, drivers.amqp.
+Owns: route, ladder, bindings, through, SHORTEST, LONGEST.  May import: kernel, drivers.amqp.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def rung(level: int) -> str:
 
 def route(seconds: float, queue: str) -> tuple[str, str]:
     """Return the exchange and the routing key for a delay of whole seconds, rounded down.
+
+    :param queue: where it goes then; `exchange.key` for what goes through an exchange.
 
     :raises BrokerRejected: the queue's name is too long for a routing key.
     """
@@ -80,6 +82,22 @@ def bindings(queues: Sequence[str]) -> Generator[Step, Any, None]:
     for queue in queues:
         if len((_ANY + queue).encode()) <= 255:
             yield _bind(queue, DELIVERY, _ANY + queue)
+
+
+def through(
+    exchange: str, kind: str, queues: Sequence[tuple[str, str]]
+) -> Generator[Step, Any, None]:
+    """Yield the steps that lead the end of the ladder to where an exchange leads.
+
+    :param kind: its type.
+    :param queues: (queue, binding key) of what the settings bind to it.
+    """
+    if kind in ("fanout", "headers"):
+        yield _pass_by(DELIVERY, exchange, f"{_ANY}{exchange}.#")
+        return
+    # Its own bindings would not know a key with a delay before it: past the exchange.
+    for queue, key in queues:
+        yield _bind(queue, DELIVERY, f"{_ANY}{exchange}.{key}")
 
 
 def _exchange(name: str) -> Step:

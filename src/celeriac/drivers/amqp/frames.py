@@ -3,7 +3,7 @@
 What is written here is what pika would write.  Where a version of pika has no way for bytes that are
 frames already, its own slower way is taken.
 
-Owns: write_publishes, write_acks.
+Owns: write_publishes, Acks.
 Thread rule: in the link's thread.
 May import: pika, drivers.amqp.
 """
@@ -71,12 +71,33 @@ def write_publishes(channel: Any, messages: Sequence[Outgoing]) -> None:
         write([b"".join(pieces)])
 
 
-def write_acks(channel: Any, tags: Sequence[int]) -> None:
-    """Acknowledge deliveries, each by itself: others between them may still run."""
-    write = _writer(channel)
-    if write is None:
-        for tag in tags:
-            channel.basic_ack(tag)
-    elif tags:
-        number = channel.channel_number
-        write([b"".join([_ACK(_METHOD, number, 13, 60, 80, tag, 0, 0xCE) for tag in tags])])
+class Acks:
+    """What was acknowledged of one channel, so that one frame can say it of many deliveries."""
+
+    def __init__(self) -> None:
+        self._floor = 0
+        """Every delivery up to this one has ended."""
+        self._above: set[int] = set()
+
+    def write(self, channel: Any, tags: Sequence[int]) -> None:
+        """Acknowledge deliveries: those with nothing before them that still runs in one frame."""
+        above = self._above
+        above.update(tags)
+        while self._floor + 1 in above:
+            self._floor += 1
+            above.discard(self._floor)
+        # Up to one of these, not to the floor itself: that may have been acknowledged before.
+        upto = max((tag for tag in tags if tag <= self._floor), default=0)
+        singles = [tag for tag in tags if tag > self._floor]
+        write = _writer(channel)
+        if write is None:
+            if upto:
+                channel.basic_ack(upto, multiple=True)
+            for tag in singles:
+                channel.basic_ack(tag)
+        else:
+            number = channel.channel_number
+            frames = [_ACK(_METHOD, number, 13, 60, 80, upto, 1, 0xCE)] if upto else []
+            frames += [_ACK(_METHOD, number, 13, 60, 80, tag, 0, 0xCE) for tag in singles]
+            if frames:
+                write([b"".join(frames)])

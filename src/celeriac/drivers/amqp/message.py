@@ -23,8 +23,12 @@ LOST = "x-celeriac-lost"
 """How many workers this attempt has lost."""
 REASON, AT, QUEUE = "x-celeriac-reason", "x-celeriac-buried-at", "x-celeriac-queue"
 """Why, when and from where a message was buried."""
-_OWN = frozenset({LOST, REASON, AT, QUEUE})
-_BROKERS = ("x-death", "x-first-death", "x-last-death", "x-delivery-count", "x-acquired-count")
+_PASSED_OVER = frozenset(
+    {LOST, REASON, AT, QUEUE, "x-death", "x-delivery-count", "x-acquired-count"}
+    | {f"x-{which}-death-{what}" for which in ("first", "last") for what in ("queue", "reason")}
+    | {f"x-{which}-death-exchange" for which in ("first", "last")}
+)
+"""Headers of ours and of the server's, which say nothing of the task."""
 
 
 @dataclass(slots=True)
@@ -123,9 +127,11 @@ def decode(message: Incoming) -> Envelope:
             )
         except (KeyError, TypeError, ValueError):
             return _foreign(message)
-    plain = {k: v for k, v in headers.items() if k not in _OWN and k not in _BROKERS}
+    if not _PASSED_OVER.isdisjoint(headers):
+        headers = {k: v for k, v in headers.items() if k not in _PASSED_OVER}
     try:
-        return from_celery(plain, vars(properties), message.body, queue=message.queue)
+        known = vars(properties)
+        return from_celery(headers, known, message.body, queue=message.queue, most_urgent=255)
     except WireError:
         return _foreign(message)
 

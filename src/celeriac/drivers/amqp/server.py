@@ -101,10 +101,26 @@ class Server:
 
     def send(self, messages: Sequence[Outgoing]) -> Ticket:
         """Publish, and return what became of each message."""
+        return self.wait(self.begin(messages))
+
+    def begin(self, messages: Sequence[Outgoing]) -> Ticket:
+        """Publish, without waiting for the confirms."""
         link, ticket = self.link(), Ticket(messages)
         if link.blocked:
             self._wait_unblocked(link)
         link.call(lambda _: self._outbox.submit(ticket))
+        return ticket
+
+    def wait(self, ticket: Ticket) -> Ticket:
+        """Wait for the confirms of a batch, and return what became of each message.
+
+        :raises PublishUncertain: they did not come.
+        """
+        link = self._link
+        if link is None:  # closed meanwhile
+            if not ticket.done.is_set():
+                raise PublishUncertain("the connection was closed before the broker had confirmed")
+            return ticket
         ends = time.monotonic() + self.deadline
         while not ticket.done.wait(min(1.0, max(0.01, ends - time.monotonic()))):
             if ticket.done.is_set():

@@ -15,23 +15,28 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-OnMessage = Callable[[str, Any, Any, bytes], None]
+from celeriac.drivers.amqp.reader import Message
+
+OnMessages = Callable[[Sequence[Message]], None]
 
 
 class Subscriptions:
     """Consumes some queues.
 
-    :param on_message: called with queue, method, properties and body.
+    :param on_messages: called with what one read of the socket has brought.
     :param shared: one window for all, else one for each queue.
     """
 
-    def __init__(self, queues: Sequence[str], on_message: OnMessage, *, shared: bool) -> None:
+    def __init__(self, queues: Sequence[str], on_messages: OnMessages, *, shared: bool) -> None:
         self.queues = list(dict.fromkeys(queues))
-        self._on_message = on_message
+        self._on_messages = on_messages
         self._shared = shared
         self._channel: Any = None
         self._on_cancel: Callable[[str], None] = lambda reason: None
         self._tags: dict[str, list[str]] = {}
+        self.queue_of: dict[str, str] = {}
+        """By consumer tag; of ended subscriptions too, whose messages may still be on their way."""
+        self._number = 0
         self.window = 0
         self.ready = 0
         """How much the last probe found in the queues beside what was pushed."""
@@ -39,7 +44,8 @@ class Subscriptions:
     def begin(self, channel: Any, on_cancel: Callable[[str], None]) -> None:
         """Use a new channel; nothing is pushed before `widen`."""
         self._channel, self._on_cancel = channel, on_cancel
-        self._tags, self.window = {}, 0
+        self._tags, self.queue_of, self.window = {}, {}, 0
+        channel.connection.takers[channel.channel_number] = self._on_messages
         channel.add_on_cancel_callback(
             lambda frame: on_cancel("the server has ended a subscription: its queue is gone")
         )
@@ -77,11 +83,17 @@ class Subscriptions:
     def _consume(self, queue: str) -> None:
         # Without a callback pika does not wait for the answer: faults close the channel, which is
         # noticed there.
-        tag = self._channel.basic_consume(queue, functools.partial(self._deliver, queue))
+        self._number += 1
+        tag = f"celeriac-{self._number}"
+        self.queue_of[tag] = queue
+        self._channel.basic_consume(queue, functools.partial(self._one, tag), consumer_tag=tag)
         self._tags.setdefault(queue, []).append(tag)
 
-    def _deliver(self, queue: str, _: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._on_message(queue, method, properties, body)
+    def _one(self, tag: str, _: Any, method: Any, properties: Any, body: bytes) -> None:
+        one = Message(
+            tag, method.delivery_tag, method.redelivered, method.routing_key, properties, body
+        )
+        self._on_messages([one])
 
     def watch(self, queues: Sequence[str]) -> set[str]:
         """Mean these queues from the next `renew` on; return those that are left."""

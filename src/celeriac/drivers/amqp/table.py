@@ -1,6 +1,6 @@
-"""AMQP's tables and properties as bytes: pika's own know no floats, and take half of a publish.
+"""AMQP's tables and properties as bytes: pika's own know no floats, and take half of a task's time.
 
-Owns: Properties, encode_table.  May import: pika.
+Owns: Properties, Received, encode_table, decode_table.  May import: pika.
 """
 
 from __future__ import annotations
@@ -25,6 +25,17 @@ def _name(key: str) -> bytes:
     return _short(key)
 
 
+@functools.lru_cache(2048)
+def _constant(key: str, value: Any) -> bytes:
+    """Return a header whose value comes again and again: a text, None, a bool, never 1 beside True."""
+    return _name(key) + _value(value)
+
+
+_RECURRING = frozenset({"lang", "task", "origin"})
+"""Headers of text that a program repeats; ids and arguments would only fill the cache."""
+_NONE = type(None)
+
+
 def _short(text: str) -> bytes:
     data = text.encode()
     if len(data) > 255:
@@ -47,8 +58,7 @@ def _value(value: Any) -> bytes:
             return _LARGE(b"l", value)
         return _value(str(value))
     if isinstance(value, float):
-        # A whole number as one: pika, and so a worker of ours, reads doubles as integers.
-        return _value(int(value)) if value.is_integer() else _DOUBLE(b"d", value)
+        return _DOUBLE(b"d", value)
     if isinstance(value, (list, tuple)):
         items = b"".join(map(_value, value))
         return _LONG_STRING(b"A", len(items)) + items
@@ -64,8 +74,174 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
 
     :raises ValueError: a name is longer than 255 bytes.
     """
-    items = b"".join([_name(key) + _value(value) for key, value in table.items()])
+    pieces: list[bytes] = [b""]
+    for key, value in table.items():
+        kind = type(value)
+        if kind is str:
+            if key in _RECURRING:
+                pieces.append(_constant(key, value))
+            else:
+                data = value.encode()
+                pieces += (_name(key), _LONG_STRING(b"S", len(data)), data)
+        elif kind is _NONE or kind is bool:
+            pieces.append(_constant(key, value))
+        elif not value and kind is dict:
+            pieces += (_name(key), b"F\0\0\0\0")
+        elif kind is list and value == _UNLIMITED:
+            pieces.append(_constant(key, (None, None)))
+        else:
+            pieces += (_name(key), _value(value))
+    items = b"".join(pieces)
     return _LENGTH(len(items)) + items
+
+
+_INTEGERS = {
+    ord("b"): struct.Struct(">b"),
+    ord("B"): struct.Struct(">B"),
+    ord("U"): struct.Struct(">h"),
+    ord("s"): struct.Struct(">h"),
+    ord("u"): struct.Struct(">H"),
+    ord("I"): struct.Struct(">i"),
+    ord("i"): struct.Struct(">I"),
+    ord("l"): struct.Struct(">q"),
+    ord("L"): struct.Struct(">q"),
+    ord("T"): struct.Struct(">Q"),
+    ord("f"): struct.Struct(">f"),
+    ord("d"): struct.Struct(">d"),
+}
+"""Numbers by their letter, as RabbitMQ writes them; T is a time in unix seconds."""
+_SIZE = struct.Struct(">I").unpack_from
+_BITS = struct.Struct(">H").unpack_from
+_LONG = struct.Struct(">i").unpack_from
+_names: dict[bytes, str] = {}
+"""The names of headers that were seen: a few, which come with every message."""
+
+
+class _Unreadable(Exception):
+    """A value of a kind that nobody knows: nothing behind it can be read."""
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _read(data: bytes, at: int) -> tuple[Any, int]:
+    kind = data[at]
+    at += 1
+    if kind == 0x53:  # S
+        end = at + 4 + _SIZE(data, at)[0]
+        return _text(data[at + 4 : end]), end
+    if kind == 0x56:  # V
+        return None, at
+    number = _INTEGERS.get(kind)
+    if number is not None:
+        return number.unpack_from(data, at)[0], at + number.size
+    if kind == 0x74:  # t
+        return data[at] != 0, at + 1
+    if kind == 0x46:  # F
+        return decode_table(data, at)
+    if kind == 0x41:  # A
+        end = at + 4 + _SIZE(data, at)[0]
+        at += 4
+        items = []
+        while at < end:
+            value, at = _read(data, at)
+            items.append(value)
+        return items, end
+    if kind == 0x78:  # x
+        end = at + 4 + _SIZE(data, at)[0]
+        return data[at + 4 : end], end
+    if kind == 0x44:  # D: a decimal
+        return _LONG(data, at + 1)[0] / 10 ** data[at], at + 5
+    raise _Unreadable
+
+
+def decode_table(data: bytes, at: int) -> tuple[dict[str, Any], int]:
+    """Return the table at `at`, and where it ends."""
+    table: dict[str, Any] = {}
+    end = at + 4 + _SIZE(data, at)[0]
+    at += 4
+    while at < end:
+        start = at + 1
+        at = start + data[at]
+        raw = data[start:at]
+        name = _names.get(raw)
+        if name is None:
+            name = raw.decode("utf-8", "replace")
+            if len(_names) < 4096:
+                _names[raw] = name
+        kind = data[at]
+        if kind == 0x56:
+            table[name] = None
+            at += 1
+        elif kind == 0x53:
+            start = at + 5
+            at = start + _SIZE(data, at + 1)[0]
+            table[name] = _text(data[start:at])
+        else:
+            table[name], at = _read(data, at)
+    return table, end
+
+
+class Received:
+    """The properties of a message as it came; what it does not have is None.
+
+    :param data: the frame that says them, from its flags on.
+    """
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: dict[str, Any] | None = None
+    delivery_mode: int | None = None
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: str | None = None
+    message_id: str | None = None
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        try:
+            self._read(data, at)
+        except (_Unreadable, IndexError, struct.error):
+            # Whoever sent it must not stop this worker: what was read up to there is used.
+            if self.headers is None:
+                self.headers = {}
+
+    def _read(self, data: bytes, at: int) -> None:
+        (flags,) = _BITS(data, at)
+        at += 2
+        known = self.__dict__
+        for flag, name in _HEAD:
+            if flags & flag:
+                start = at + 1
+                at = start + data[at]
+                known[name] = data[start:at].decode("utf-8", "replace")
+        if flags & 0x2000:
+            self.headers, at = decode_table(data, at)
+        if flags & 0x1000:
+            self.delivery_mode = data[at]
+            at += 1
+        if flags & 0x0800:
+            self.priority = data[at]
+            at += 1
+        for flag, name in _TAIL:
+            if flags & flag:
+                start = at + 1
+                at = start + data[at]
+                known[name] = data[start:at].decode("utf-8", "replace")
+
+
+_UNLIMITED = [None, None]
+_HEAD = ((0x8000, "content_type"), (0x4000, "content_encoding"))
+_TAIL = (
+    (0x0400, "correlation_id"),
+    (0x0200, "reply_to"),
+    (0x0100, "expiration"),
+    (0x0080, "message_id"),
+)
 
 
 class Properties(BasicProperties):  # type: ignore[misc]  # pika has no types
@@ -87,25 +263,34 @@ class Properties(BasicProperties):  # type: ignore[misc]  # pika has no types
             correlation_id, reply_to, expiration, message_id.
         :raises ValueError: one is longer than 255 bytes.
         """
-        flags = 1 << 13 | 1 << 12
-        head, middle, tail = b"", b"", b""
-        if value := known.get("content_type"):
-            flags |= 1 << 15
-            head += _name(value)
-        if value := known.get("content_encoding"):
-            flags |= 1 << 14
-            head += _name(value)
-        middle = bytes((known.get("delivery_mode") or 2,))
-        if (value := known.get("priority")) is not None:
-            flags |= 1 << 11
-            middle += bytes((value,))
-        for flag, name in (
-            (10, "correlation_id"),
-            (9, "reply_to"),
-            (8, "expiration"),
-            (7, "message_id"),
-        ):
+        flags, head, middle = _fixed(
+            known.get("content_type"),
+            known.get("content_encoding"),
+            known.get("delivery_mode") or 2,
+            known.get("priority"),
+        )
+        pieces = [b"", head, encode_table(headers), middle]
+        for flag, name in _TAIL:
             if value := known.get(name):
-                flags |= 1 << flag
-                tail += _short(value)
-        return cls(_FLAGS(flags) + head + encode_table(headers) + middle + tail)
+                flags |= flag
+                pieces.append(_short(value))
+        pieces[0] = _FLAGS(flags)
+        return cls(b"".join(pieces))
+
+
+@functools.lru_cache(512)
+def _fixed(
+    kind: str | None, encoding: str | None, mode: int, priority: int | None
+) -> tuple[int, bytes, bytes]:
+    """Return the flags of headers and of these, and the bytes before and behind the headers."""
+    flags, head, middle = 0x3000, b"", bytes((mode,))
+    if kind:
+        flags |= 0x8000
+        head += _short(kind)
+    if encoding:
+        flags |= 0x4000
+        head += _short(encoding)
+    if priority is not None:
+        flags |= 0x0800
+        middle += bytes((priority,))
+    return flags, head, middle

@@ -86,6 +86,34 @@ class Topology:
             found.pop("x-max-priority", None)  # refused there
         return found
 
+    def max_priority(self) -> int | None:
+        """Return the highest priority that any queue knows."""
+        found = [self._max_priority or 0]
+        found += [self.arguments(name).get("x-max-priority") or 0 for name in self._specs]
+        return max(found) or None
+
+    def holds_for(self, timeout: float | None) -> float | None:
+        """Return for how many seconds the server lets a message of any queue be held.
+
+        :param timeout: its `consumer_timeout`, for queues that say nothing themselves.
+        """
+        found = [] if timeout is None else [timeout]
+        for name in self._specs:
+            own = self.arguments(name).get("x-consumer-timeout")  # ms
+            if isinstance(own, int) and own > 0:
+                found.append(own / 1000)
+        return min(found, default=None)
+
+    def delivery_limit(self, name: str) -> int | None:
+        """Return after how many deliveries the server would drop a message of a queue; None: never.
+
+        One with a dead letter exchange of its own is left to it.
+        """
+        arguments = self.arguments(name)
+        limit = arguments.get("x-delivery-limit")
+        kept = arguments.get("x-dead-letter-exchange") is not None
+        return limit if isinstance(limit, int) and limit >= 0 and not kept else None
+
     def is_quorum(self, name: str) -> bool:
         """Whether a queue is declared as a quorum queue."""
         return self.arguments(name).get("x-queue-type") == "quorum"
@@ -132,6 +160,32 @@ class Topology:
             if wanted:
                 self._server.ask(lambda: delay.bindings(wanted))
                 self._declared.update(f"delay {name}" for name in wanted)
+
+    def declare_through(self, exchange: str) -> None:
+        """Make the ladder, and let its end lead to where an exchange leads.
+
+        :raises BrokerRejected: the settings do not say where that is.
+        """
+        mark = f"delay through {exchange}"
+        if mark in self._declared and self._epoch == self._server.epoch:
+            return
+        bound = [
+            (name, one.type, key)
+            for name, spec in self._specs.items()
+            for one, key, _ in spec.all_bindings()
+            if one.name == exchange
+        ]
+        if not bound:
+            raise BrokerRejected(
+                f"a delayed task cannot go through exchange {exchange!r}, which no queue of "
+                "task_queues is bound to: name it there, or send the task to a queue"
+            )
+        with self._lock:
+            self.declare_ladder([name for name, _, _ in bound])
+            kind = bound[0][1]
+            pairs = [(name, key) for name, _, key in bound]
+            self._server.ask(lambda: delay.through(exchange, kind, pairs))
+            self._declared.add(mark)
 
     def declare_dead(self, names: Iterable[str]) -> None:
         """Make the queues for what is buried."""
