@@ -14,3 +14,4 @@ class CeleriacConfig(AppConfig):
     name = "celeriac.contrib.django"
     label = "celeriac"
     verbose_name = "Tasks"
+    default_auto_field = "django.db.models.BigAutoField"
