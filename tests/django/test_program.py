@@ -182,3 +182,25 @@ def test_a_worker_starts_again_when_code_changes(site: Site) -> None:
     """)
     assert found == "posted again it"
     assert worker.stop() == 0
+
+
+def test_a_broker_that_is_away_is_an_error_in_bounded_time(site: Site) -> None:
+    site.settings(CELERY_BROKER_URL="redis://127.0.0.1:1/0", CELERY_BROKER_PUBLISH_TIMEOUT=1)
+    found = site.shell("""
+        import logging, time
+        from django.db import transaction
+        from django.test import Client
+        from orders.models import Order
+        from orders.tasks import ship
+        logging.disable(logging.CRITICAL)
+        client = Client(raise_request_exception=False)
+        began = time.monotonic()
+        failed = client.get("/buy/tea").status_code
+        took = time.monotonic() - began
+        with transaction.atomic():
+            ship.apply_async_on_commit((1,), robust=True)
+        print(json.dumps([failed, took, Order.objects.count(), client.get("/nowhere").status_code]))
+    """)
+    failed, took, orders, nowhere = found
+    assert (failed, orders, nowhere) == (500, 1, 404)
+    assert took < 10

@@ -139,7 +139,7 @@ def _call_of(result: Any) -> dict[str, Any]:
 
 
 def _keep(app: Any, task_id: str, call: dict[str, Any], fence: tuple[int, int] = (0, 0)) -> None:
-    meta = {
+    meta: dict[str, Any] = {
         "status": RECEIVED,
         "result": call,
         "traceback": None,
