@@ -5,7 +5,6 @@ Owns: DjangoTask.  May import: celeriac.client, django.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from django.db import transaction
@@ -44,5 +43,8 @@ class DjangoTask(Task[..., Any]):
         """
         if self.typing and self._check is not None:
             self._check(*(args or ()), **(kwargs or {}))
-        send = functools.partial(self.apply_async, args, kwargs, **options)
+
+        def send() -> None:  # by a function: Django's log names it
+            self.apply_async(args, kwargs, **options)
+
         transaction.on_commit(send, using=using, robust=robust)
