@@ -6,6 +6,7 @@ Owns: nothing; re-exports.  May import: kernel.
 from celeriac.kernel.crontab import ParseException
 from celeriac.kernel.schedules import (
     Schedule,
+    clocked,
     cron,
     crontab,
     maybe_schedule,
@@ -19,6 +20,7 @@ BaseSchedule = Schedule
 __all__ = [
     "BaseSchedule",
     "ParseException",
+    "clocked",
     "cron",
     "crontab",
     "maybe_schedule",

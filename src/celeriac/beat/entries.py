@@ -16,7 +16,15 @@ from zoneinfo import ZoneInfo
 
 from celeriac.kernel.crontab import ParseException
 from celeriac.kernel.errors import CeleryError, ImproperlyConfigured
-from celeriac.kernel.schedules import Schedule, cron, crontab, maybe_schedule, schedule, zone_of
+from celeriac.kernel.schedules import (
+    Schedule,
+    clocked,
+    cron,
+    crontab,
+    maybe_schedule,
+    schedule,
+    zone_of,
+)
 from celeriac.kernel.solar import solar
 from celeriac.ports.registry import find_codec
 
@@ -248,6 +256,8 @@ def _schedule_form(found: Schedule, app: Celeriac | None) -> dict[str, Any]:
         return {"cron": found.expression, **where}
     if type(found) is solar:
         return {"solar": [found.event, found.lat, found.lon]}
+    if type(found) is clocked:
+        return {"clocked": found.next_after(float("-inf"))}
     kind = type(found)
     shown = repr(found) if kind.__repr__ is not object.__repr__ else ""
     return {"own": f"{kind.__module__}.{kind.__qualname__}", "repr": shown, **where}
@@ -264,6 +274,8 @@ def _schedule_of(form: Mapping[str, Any], app: Celeriac) -> Schedule:
     if "solar" in form:
         event, lat, lon = form["solar"]
         return solar(event, lat, lon, app=app)
+    if "clocked" in form:
+        return clocked(dt.datetime.fromtimestamp(form["clocked"], dt.UTC), app=app)
     raise ParseException(f"its schedule is of a kind that is not known here: {form!r:.100}")
 
 
@@ -285,4 +297,7 @@ def shown_schedule(spec: bytes) -> str:
     if "solar" in form:
         event, lat, lon = form["solar"]
         return f"{event} at {lat}, {lon}"
+    if "clocked" in form:
+        at = dt.datetime.fromtimestamp(form["clocked"], dt.UTC)
+        return f"once at {at.isoformat(sep=' ', timespec='seconds')}"
     return str(form.get("repr") or form.get("own"))

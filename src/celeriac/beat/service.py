@@ -33,6 +33,13 @@ TOPIC = "schedule"
 """On the bus: the scopes whose entries changed."""
 OWN = frozenset({"celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler"})
 """Names of Celery's default scheduler."""
+DATABASE = "celeriac.contrib.django.schedulers:DatabaseScheduler"
+RENAMED = {
+    "django": DATABASE,
+    "django_celery_beat.schedulers:DatabaseScheduler": DATABASE,
+    "django_celery_beat.schedulers.DatabaseScheduler": DATABASE,
+}
+"""Other names of schedulers."""
 INTERVAL = 5.0
 """Seconds of the longest sleep; a safety net, since what changes the schedule ends it."""
 AWAY = 1.0
@@ -49,6 +56,10 @@ def store_of(app: Celeriac, file: str | None = None) -> tuple[ScheduleStore, boo
 
     :param file: a SQLite file instead of the broker's own store.
     """
+    made = _own_store(app) if file is None else None
+    if made is not None:
+        made.open()
+        return made, False
     if file is None:
         try:
             store = app.family(app.broker_url).schedules()
@@ -67,6 +78,13 @@ def store_of(app: Celeriac, file: str | None = None) -> tuple[ScheduleStore, boo
     return store, False
 
 
+def _own_store(app: Celeriac) -> ScheduleStore | None:
+    """Return the store that the class of `beat_scheduler` has for its entries; None without one."""
+    found = _class_of(app.conf.beat_scheduler)
+    make = getattr(found, "store", None)
+    return None if make is None else make(app)
+
+
 def ticker_of(app: Celeriac, file: str | None = None) -> Ticker:
     """Return what sends the entries of an app, its store open."""
     store, joined = store_of(app, file)
@@ -77,7 +95,7 @@ def _class_of(scheduler: Any) -> Any:
     """Return the class of a scheduler; None where it is celeriac's own beat."""
     if isinstance(scheduler, str) and scheduler in OWN:
         return None
-    found = symbol(scheduler) if isinstance(scheduler, str) else scheduler
+    found = symbol(RENAMED.get(scheduler, scheduler)) if isinstance(scheduler, str) else scheduler
     return None if found is PersistentScheduler else found
 
 
@@ -108,7 +126,12 @@ class Beat:
         app.import_modules()
         self.max_interval = max_interval or app.conf.beat_max_loop_interval or INTERVAL
         self._file, self._on_death, self._embedded = file, on_death, embedded
+        if isinstance(scheduler, str):
+            app.conf.load({"beat_scheduler": scheduler}, "beat")  # where app.schedules looks too
         self._scheduler = _class_of(scheduler or app.conf.beat_scheduler)
+        self.max_interval = min(
+            self.max_interval, getattr(self._scheduler, "looks_each", self.max_interval)
+        )
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -180,7 +203,7 @@ class Beat:
             self._close()
 
     def _open(self) -> Ticker | Scheduler:
-        if self._scheduler is not None:
+        if self._scheduler is not None and not hasattr(self._scheduler, "store"):
             logger.warning("%s keeps its entries by itself: run one beat", self._scheduler.__name__)
             made: Scheduler = self._scheduler(app=self.app, max_interval=self.max_interval)
             return made

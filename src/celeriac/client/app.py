@@ -55,7 +55,7 @@ from celeriac.kernel.wire import Headers
 from celeriac.ports.broker import Broker
 from celeriac.ports.bus import Bus
 from celeriac.ports.orders import Orders
-from celeriac.ports.registry import Family, open_family, scheme_of
+from celeriac.ports.registry import Family, find_fixups, open_family, scheme_of
 from celeriac.ports.results import ResultBackend
 
 P = ParamSpec("P")
@@ -93,6 +93,8 @@ class Celeriac:
     :param changes: settings, over what the configuration says.
     :param config_source: an object, module or path with settings.
     :param namespace: prefix of the settings' names there.
+    :param fixups: classes that tie it to frameworks; by default Django's where
+        DJANGO_SETTINGS_MODULE is set.
     :param kwargs: more settings, such as `task_default_queue=`.
     :raises ImproperlyConfigured: a setting is unknown or wrong; the message names the right one.
     """
@@ -151,8 +153,14 @@ class Celeriac:
         self.teller: Callable[[Sequence[bytes]], None] | None = None
         """Takes this process's events where a worker is there to send them."""
         self._reset_runtime()
+        found = find_fixups(os.environ) if fixups is None else fixups
+        self.fixups = [
+            (symbol(fixup) if isinstance(fixup, str) else fixup)(self) for fixup in found
+        ]
         if task_cls is not None:
             self.task_cls = task_cls
+        elif self.task_cls is Task:
+            self.task_cls = _task_class(found)
         self.origin = _origin()
         if set_as_current:
             self.set_default()
@@ -374,7 +382,11 @@ class Celeriac:
         if names is None:
             names = _django_apps()
         for package in names:
-            module = importlib.import_module(package)
+            try:
+                module = importlib.import_module(package)
+            except ModuleNotFoundError:
+                package = _django_package(package)
+                module = importlib.import_module(package)
             if not related_name:
                 continue
             path = f"{package}.{related_name}"
@@ -983,6 +995,15 @@ def _django_apps() -> Iterable[str]:
     return [config.name for config in apps.apps.get_app_configs()]
 
 
+def _django_package(name: str) -> str:
+    """Return the package of a line in INSTALLED_APPS that names a class, else the line itself."""
+    apps = sys.modules.get("django.apps")
+    for config in apps.apps.get_app_configs() if apps is not None else ():
+        if f"{type(config).__module__}.{type(config).__qualname__}" == name:
+            return str(config.name)
+    return name
+
+
 def build_task(
     fun: Callable[..., Any],
     options: dict[str, Any],
@@ -1053,12 +1074,17 @@ def shared_task(fun: Any = None, /, **options: Any) -> Any:
     return _share(fun, options=options)
 
 
+def _task_class(fixups: Iterable[Any]) -> type[Task[..., Any]]:
+    return next((kind for f in fixups if (kind := getattr(f, "task_class", None))), Task)
+
+
 def _share(fun: Any, *, options: Mapping[str, Any]) -> Task[..., Any]:
-    task = build_task(fun, dict(options), Task, _shared_name)
+    base = Task if "base" in options else _task_class(find_fixups(os.environ))
+    task = build_task(fun, dict(options), base, _shared_name)
 
     def make(app: Celeriac) -> Task[..., Any]:
         if task.name not in app._tasks:
-            if "base" in options or app.task_cls is Task:
+            if "base" in options or app.task_cls is base:
                 bound = task.bind(app)
                 app._annotate(bound)
                 app._tasks[task.name] = bound

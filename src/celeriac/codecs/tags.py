@@ -137,6 +137,8 @@ def _reduced(value: Any, path: str) -> tuple[Any, bool]:
             if isinstance(value, kind):
                 data = encoder(value)
                 return (data if marker is None else _tag(marker, data)), True
+    except EncodeError as error:
+        raise EncodeError(f"{_short(path)}: {error}") from None
     except Exception as error:  # users' code
         what = f"a {type(value).__name__}"
         raise _refused(path, what, f"cannot be encoded: {error!r:.200}") from error

@@ -4,7 +4,7 @@ The engine asks one question, `next_after(instant)`, whose answer depends on not
 any number of schedulers agree on it.  `is_due` and `remaining_estimate` are Celery's questions; a
 class of the user's may answer either of them instead.
 
-Owns: Schedule, schedule, crontab, cron, schedstate, maybe_schedule.  May import: kernel.
+Owns: Schedule, schedule, crontab, cron, clocked, schedstate, maybe_schedule.  May import: kernel.
 """
 
 from __future__ import annotations
@@ -398,6 +398,41 @@ class cron(Schedule):  # noqa: N801 - beside crontab
 
     def __reduce__(self) -> Any:
         return self.__class__, (self.expression,), {**vars(self), "_app": None}
+
+
+class clocked(Schedule):  # noqa: N801 - the name that it has in django-celery-beat
+    """At one moment, and never again.
+
+    :param clocked_time: the moment; a naive one is UTC.
+    """
+
+    def __init__(
+        self,
+        clocked_time: _dt.datetime,
+        nowfun: Callable[[], _dt.datetime] | None = None,
+        app: Any = None,
+    ) -> None:
+        super().__init__(nowfun, app)
+        self.clocked_time = clocked_time
+
+    def next_after(self, instant: float) -> float | None:
+        """Return the moment, or None where it is over."""
+        at = _instant(self.clocked_time)
+        return at if at > instant else None
+
+    def __repr__(self) -> str:
+        return f"<clocked: {self.clocked_time}>"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, clocked):
+            return _instant(self.clocked_time) == _instant(other.clocked_time)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(_instant(self.clocked_time))
+
+    def __reduce__(self) -> Any:
+        return self.__class__, (self.clocked_time,), {**vars(self), "_app": None}
 
 
 def maybe_schedule(found: Any, relative: bool = False, app: Any = None) -> Schedule:

@@ -4,7 +4,7 @@ A driver family is one technology with all its roles: broker, results and bus of
 one family object and so its connections.  Others are found through the entry-point group
 `celeriac.drivers`.
 
-Owns: Family, open_family, find_pool, find_codec, find_compression, accept.  May import: kernel, ports.
+Owns: Family, open_family, find_pool, find_codec, find_compression, find_fixups, accept.  May import: kernel, ports.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -58,6 +59,8 @@ class Family(Protocol):
 _DRIVERS = {
     "memory": "celeriac.drivers.memory:MemoryFamily",
     "sqlite": "celeriac.drivers.sqlite:SQLiteFamily",
+    "django-db": "celeriac.contrib.django.results:DatabaseFamily",
+    "django-cache": "celeriac.contrib.django.cache:CacheFamily",
     **dict.fromkeys(
         ("redis", "rediss", "sentinel", "valkey", "valkeys"), "celeriac.drivers.redis:RedisFamily"
     ),
@@ -70,6 +73,8 @@ _POOLS = {
     "asyncio": "celeriac.pools.aio:AsyncioPool",
     "solo": "celeriac.pools.solo:SoloPool",
 }
+_FIXUPS = {"DJANGO_SETTINGS_MODULE": ("django", "celeriac.contrib.django.fixup:DjangoFixup")}
+"""By the environment variable that asks for it: the library it needs, and the class."""
 
 
 def _load(path: str) -> Any:
@@ -144,3 +149,12 @@ def find_pool(name: str) -> Any:
     if ":" in name:
         return _load(name)
     return _find("pool", _POOLS, "celeriac.pools", name)
+
+
+def find_fixups(environ: Mapping[str, str]) -> list[Any]:
+    """Return the classes that tie an app to the frameworks which the environment names."""
+    return [
+        _load(path)
+        for variable, (library, path) in _FIXUPS.items()
+        if environ.get(variable) and importlib.util.find_spec(library) is not None
+    ]
