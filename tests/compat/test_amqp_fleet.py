@@ -18,7 +18,7 @@ import pytest
 from celeriac import Celeriac
 from celeriac.testing.eventually import eventually
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.redis_server import redis_server
+from tests.support.redis import RedisServer
 
 celery = pytest.importorskip("celery")
 pytest.importorskip("celeriac.drivers.amqp")
@@ -208,8 +208,8 @@ def test_the_ladder_is_theirs_too(ours: Any, theirs: Any, rabbitmq: RabbitMQ, qu
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
-    with redis_server(tmp_path) as port:
-        yield f"redis://127.0.0.1:{port}/1"
+    with RedisServer(tmp_path / "redis") as server:
+        yield server.url(1)
 
 
 class TestResultsInRedis:

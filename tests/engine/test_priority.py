@@ -10,13 +10,13 @@ import pytest
 
 from celeriac import Celeriac
 from celeriac.testing.eventually import eventually
-from tests.support.redis_server import redis_server
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture
-def redis_port(tmp_path: Path) -> Iterator[int]:
-    with redis_server(tmp_path) as port:
-        yield port
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    with RedisServer(tmp_path / "redis") as server:
+        yield server.url()
 
 
 @pytest.fixture(params=["sqlite", "redis", "rabbitmq"])
@@ -26,7 +26,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
         url = request.getfixturevalue("rabbitmq").url
     elif request.param == "redis":
         pytest.importorskip("celeriac.drivers.redis")
-        url = f"redis://127.0.0.1:{request.getfixturevalue('redis_port')}/0"
+        url = request.getfixturevalue("redis_url")
     else:
         url = f"sqlite:///{tmp_path / 'app.db'}"
     app = Celeriac(

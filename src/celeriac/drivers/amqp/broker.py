@@ -25,7 +25,7 @@ from celeriac.drivers.amqp.message import AT, LOST, QUEUE, REASON, Incoming, dec
 from celeriac.drivers.amqp.server import Server
 from celeriac.drivers.amqp.steps import Refused, Step
 from celeriac.drivers.amqp.topology import NOT_FOUND, Topology, dead_queue, passive_step
-from celeriac.kernel.errors import BrokerRejected, CapabilityMissing, WireError
+from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, CapabilityMissing, WireError
 from celeriac.kernel.message import Buried, Envelope, QueueCount
 from celeriac.kernel.wire import unpack
 from celeriac.ports.caps import Capabilities
@@ -193,6 +193,14 @@ class AMQPBroker:
             again = self.server.send(missing)
             if ticket.error is None:
                 ticket.error = again.error
+        if ticket.error is None:
+            for one in messages:
+                if one.fault and not one.unroutable and not self.topology.has_limit(one.queue):
+                    # Not because it is full: nodes are away, and what is left is no majority.
+                    raise BrokerUnavailable(
+                        f"queue {one.queue!r} takes no messages for now: nodes of its cluster are "
+                        "away, or a policy limits its length"
+                    )
         verdict(ticket)
 
     def _prepare(self, messages: Sequence[Outgoing]) -> None:

@@ -114,6 +114,10 @@ class Topology:
         kept = arguments.get("x-dead-letter-exchange") is not None
         return limit if isinstance(limit, int) and limit >= 0 and not kept else None
 
+    def has_limit(self, name: str) -> bool:
+        """Whether a queue is declared with a length beyond which it refuses."""
+        return not {"x-max-length", "x-max-length-bytes"}.isdisjoint(self.arguments(name))
+
     def is_quorum(self, name: str) -> bool:
         """Whether a queue is declared as a quorum queue."""
         return self.arguments(name).get("x-queue-type") == "quorum"
