@@ -135,3 +135,36 @@ def test_migrations_are_those_of_the_models(database: Path) -> None:
     from django.core.management import call_command
 
     call_command("makemigrations", "celeriac", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.mark.parametrize("kind", ["results.DatabaseFamily", "cache.CacheFamily"])
+def test_tasks_add_to_a_chord_at_the_same_time(empty: None, kind: str) -> None:
+    """Each gets slots of its own, also whoever asks a second time."""
+    from django.db import connections
+    from django.utils.module_loading import import_string
+
+    from celeriac.testing.contract.results import group
+
+    results = import_string(f"celeriac.contrib.django.{kind}")("django-cache", {}).results()
+    results.open_group(group(size=1))
+    got: list[tuple[str, int]] = []
+
+    def add(number: int) -> None:
+        for n in range(10):
+            once = f"{number}-{n}"
+            got.append((once, results.grow_group("g", 2, once=once)))
+            # As a worker that runs the task again, with a growth of somebody else's in between.
+            results.grow_group("g", 1)
+            got.append((once, results.grow_group("g", 2, once=once)))
+        connections.close_all()
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    firsts = dict(got)
+    assert len(got) == 60 and all(firsts[once] == index for once, index in got)
+    slots = sorted(slot for index in firsts.values() for slot in (index, index + 1))
+    assert len(set(slots)) == len(slots)
+    assert results.grow_group("g", 1) == 1 + 3 * 10 * 3

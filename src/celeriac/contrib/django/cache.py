@@ -10,10 +10,11 @@ May import: celeriac.kernel, celeriac.ports, django.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -31,6 +32,8 @@ _USELESS = {
 }
 LONGEST = 10 * 365 * 86400
 """Seconds that a cache is asked to keep what never expires."""
+LOCKED = 10.0
+"""Seconds after which a chord is unlocked whose process ended while it added slots."""
 SLICE = 50
 """Slots that are looked at in one call."""
 MOST_SCANNED = 10_000
@@ -92,9 +95,9 @@ class CacheResults:
                 if old is not None and old.fence > record.fence:
                     continue
                 if record.state in READY_STATES:
-                    self._cache.add(_key("final", record.id), _packed(record), seconds)
+                    self._cache.add(_key("final", record.id), _pack(record), seconds)
                 else:
-                    self._cache.set(_key("state", record.id), _packed(record), seconds)
+                    self._cache.set(_key("state", record.id), _pack(record), seconds)
         if any(record.state in READY_STATES for record in batch):
             self._notice.tell()
 
@@ -130,26 +133,50 @@ class CacheResults:
     def open_group(self, group: Group) -> None:
         """Begin to count."""
         with _errors():
-            packed = base64.b64encode(msgspec.msgpack.encode(group)).decode()
+            packed = _pack(_Counted(group))
             self._cache.add(_key("group", group.id), packed, _seconds(group.expires_at))
 
     def _group(self, group: str) -> Group | None:
+        counted = self._counted(group)
+        return None if counted is None else counted.group
+
+    def _counted(self, group: str) -> _Counted | None:
         packed = self._cache.get(_key("group", group))
         if packed is None:
             return None
-        found = msgspec.msgpack.decode(base64.b64decode(packed), type=Group)
-        return None if 0 < found.expires_at <= time.time() else found
+        found = msgspec.msgpack.decode(base64.b64decode(packed), type=_Counted)
+        return None if 0 < found.group.expires_at <= time.time() else found
 
-    def grow_group(self, group: str, by: int) -> int:
-        """Add slots; only the task that is being replaced does so, one at a time."""
-        with _errors():
-            found = self._group(group)
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
+        """Add slots; one process at a time, as far as the cache's `add` is exclusive."""
+        with _errors(), self._locked(group):
+            found = self._counted(group)
             if found is None or self._cache.get(_key("sent", group)):
                 return -1
-            grown = replace(found, size=found.size + by)
-            packed = base64.b64encode(msgspec.msgpack.encode(grown)).decode()
-            self._cache.set(_key("group", group), packed, _seconds(found.expires_at))
-            return found.size
+            size, seconds = found.group.size, _seconds(found.group.expires_at)
+            # The last growth is in the group itself, so that both are written in one step; it gets
+            # a key of its own before the next one takes its place.
+            if found.grown_by:
+                self._cache.add(_key("grown", f"{group}:{found.grown_by}"), found.grown_at, seconds)
+            if once:
+                known = self._cache.get(_key("grown", f"{group}:{once}"))
+                if known is not None:
+                    return int(known)
+            grown = _Counted(replace(found.group, size=size + by), once, size)
+            self._cache.set(_key("group", group), _pack(grown), seconds)
+            return size
+
+    @contextlib.contextmanager
+    def _locked(self, group: str) -> Iterator[None]:
+        key, until = _key("lock", group), time.monotonic() + 2 * LOCKED
+        while not self._cache.add(key, 1, LOCKED):
+            if time.monotonic() > until:
+                raise BrokerUnavailable(f"the chord {group} stays locked: try again")
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self._cache.delete(key)
 
     def close_parts(self, parts: Sequence[Part]) -> Sequence[Ready]:
         """Fill slots."""
@@ -162,7 +189,7 @@ class CacheResults:
                 for part in parts:
                     if part.group == name and 0 <= part.index < group.size:
                         key = _key("part", f"{name}:{part.index}")
-                        self._cache.add(key, _packed(part.record), _seconds(group.expires_at))
+                        self._cache.add(key, _pack(part.record), _seconds(group.expires_at))
                 if (found := self._ready(name)) is not None:
                     ready.append(found)
         return ready
@@ -211,6 +238,15 @@ class CacheResults:
                     self._scanned.pop(name, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A chord, and the last growth of it that had an id."""
+
+    group: Group
+    grown_by: str = ""
+    grown_at: int = 0
+
+
 class _errors:  # noqa: N801 - a with statement reads so
     """Turn what a cache raises into "try again"."""
 
@@ -226,8 +262,8 @@ def _key(kind: str, name: str) -> str:
     return f"celeriac-{kind}-{hashlib.sha256(name.encode()).hexdigest()[:40]}"
 
 
-def _packed(record: Record) -> str:
-    return base64.b64encode(msgspec.msgpack.encode(record)).decode()
+def _pack(what: Record | _Counted) -> str:
+    return base64.b64encode(msgspec.msgpack.encode(what)).decode()
 
 
 def _unpacked(packed: str) -> Record:

@@ -195,16 +195,35 @@ class DatabaseResults:
                 },
             )
 
-    def grow_group(self, group: str, by: int) -> int:
+    def grow_group(self, group: str, by: int, *, once: str = "") -> int:
         """Add slots."""
+        for _ in range(TRIES):
+            try:
+                return self._grow(group, by, once)
+            except _Raced:
+                continue
+        raise BrokerUnavailable("other processes add to the same chord: try again")
+
+    def _grow(self, group: str, by: int, once: str) -> int:
         with self._chords.access(atomic=True) as using:
             rows = self._chords.model.objects.using(using).select_for_update()
             chord = rows.filter(group_id=group, sent=False).first()
             if chord is None:
                 return -1
             size = int(chord.size)
-            chord.size = size + by
-            chord.save(using=using, update_fields=["size"])
+            if once:
+                kind = chord.growths.model.objects.using(using)
+                known = kind.filter(chord=group, once=once).values_list("index", flat=True).first()
+                if known is not None:
+                    return int(known)
+                try:
+                    with transaction.atomic(using):
+                        kind.create(chord_id=group, once=once, index=size)
+                except IntegrityError as error:
+                    raise _Raced from error
+            # Of the size that was read, for databases that lock no rows.
+            if not rows.filter(group_id=group, size=size).update(size=size + by):
+                raise _Raced
             return size
 
     def close_parts(self, parts: Sequence[Part]) -> Sequence[Ready]:

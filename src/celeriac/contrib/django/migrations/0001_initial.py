@@ -243,6 +243,35 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="ChordGrowth",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("once", models.CharField(max_length=255)),
+                ("index", models.IntegerField()),
+                (
+                    "chord",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="growths",
+                        to="celeriac.chord",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "growth of a chord",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("chord", "once"), name="celeriac_one_growth_an_id"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="PeriodicTask",
             fields=[
                 (

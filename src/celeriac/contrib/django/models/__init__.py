@@ -3,7 +3,7 @@
 Owns: nothing; see results and schedules.  May import: django.
 """
 
-from celeriac.contrib.django.models.results import Chord, ChordPart, TaskResult
+from celeriac.contrib.django.models.results import Chord, ChordGrowth, ChordPart, TaskResult
 from celeriac.contrib.django.models.schedules import (
     ClockedSchedule,
     CrontabSchedule,
@@ -14,6 +14,7 @@ from celeriac.contrib.django.models.schedules import (
 
 __all__ = [
     "Chord",
+    "ChordGrowth",
     "ChordPart",
     "ClockedSchedule",
     "CrontabSchedule",

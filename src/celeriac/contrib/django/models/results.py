@@ -1,6 +1,6 @@
 """Results of tasks, and the chords that are counted.
 
-Owns: TaskResult, Chord, ChordPart.  May import: django.
+Owns: TaskResult, Chord, ChordPart, ChordGrowth.  May import: django.
 """
 
 from __future__ import annotations
@@ -86,3 +86,20 @@ class ChordPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.chord_id}[{self.index}]"
+
+
+class ChordGrowth(models.Model):
+    """Slots that a chord got while it was open, under the id of whoever asked for them."""
+
+    chord = models.ForeignKey(Chord, models.CASCADE, related_name="growths")
+    once = models.CharField(max_length=255)
+    index = models.IntegerField()
+
+    class Meta:
+        verbose_name = _("growth of a chord")
+        constraints = [
+            models.UniqueConstraint(fields=["chord", "once"], name="celeriac_one_growth_an_id")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.chord_id}[{self.index}] for {self.once}"
