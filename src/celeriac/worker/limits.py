@@ -73,8 +73,8 @@ def warn_of_long_tasks(
         )
     elif endless:
         logger.info(
-            "%d tasks have no time limit: the broker takes a message back that is held for %g s "
+            "%s no time limit: the broker takes a message back that is held for %g s "
             "(consumer_timeout)",
-            len(endless),
+            "1 task has" if len(endless) == 1 else f"{len(endless)} tasks have",
             holds_for,
         )
