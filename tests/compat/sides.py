@@ -6,7 +6,6 @@ Owns: Side, open_side.
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import itertools
 import json
@@ -22,7 +21,9 @@ from typing import Any
 
 import pytest
 
+from celeriac import Celeriac
 from tests.compat.canvas_tasks import make_app
+from tests.support.celery import close_celery
 from tests.support.project import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -204,8 +205,7 @@ def open_side(name: str, folder: Path) -> Iterator[Side]:
             from celeriac.testing import running_worker
 
             stack.enter_context(running_worker(side.app, concurrency=4))
-        stack.callback(side.app.close)
+        close = close_celery if library == "celery" else Celeriac.close
+        stack.callback(close, side.app)
         side.app.set_current()
-        # Celery's results speak to their server when they are collected: not after it has ended.
-        stack.callback(gc.collect)
         yield side

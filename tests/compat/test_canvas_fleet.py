@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,7 @@ def fleet(redis_server: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
         path = tmp_path / f"{side}_side.py"
         path.write_text(path.read_text() + THREE)
     yield made
-    # Celery's results say good-bye to the server when they are collected: now, while there is one.
     made.celery.backend._cache.clear()
-    gc.collect()
     made.close()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.celery import open_celery
 from tests.support.rabbitmq import RabbitMQ, free_port
 
 from celeriac import Celeriac
@@ -107,7 +108,7 @@ def test_celery_inspects_and_hears(app: Celeriac, url: str) -> None:
     )
     assert json.loads(done.stdout.splitlines()[0]) == {"w1@here": {"ok": "pong"}}, done.stderr
     heard: list[dict[str, Any]] = []
-    with celery.Celery("c", broker=url) as theirs:
+    with open_celery("c", broker=url) as theirs:
         stats = theirs.control.inspect(timeout=5, limit=1).stats()["w1@here"]
         assert stats["pool"]["max-concurrency"] >= 2
         with theirs.connection() as connection:

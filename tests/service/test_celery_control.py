@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.celery import open_celery
 from tests.support.redis import RedisServer, free_port, listens
 
 from celeriac import Celeriac
@@ -91,7 +92,7 @@ def test_celery_inspects_and_controls(
     assert grown == (0, [{"w1@here": {"ok": "pool will grow"}}])
     stats = real(url, "inspect", "stats", "--json", "-d", "w1@here")[1]["w1@here"]
     assert stats["pool"]["max-concurrency"] == 3
-    with celery.Celery("c", broker=url) as other:
+    with open_celery("c", broker=url) as other:
         reply = other.control.revoke(held.id, terminate=True, reply=True, limit=1, timeout=5)
         assert reply == [{"w1@here": {"ok": f"terminate: {held.id}"}}]
         eventually(lambda: held.state == "REVOKED")

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import celery
 import pytest
 from celery.events.state import State
+from tests.support.celery import open_celery
 from tests.support.project import Project, eventually
 from tests.support.redis import RedisServer, free_port
 
@@ -96,7 +96,6 @@ def test_celery_events_dump(running: Project, server: str, tmp_path: Path) -> No
 
 
 def test_celerys_picture_of_a_fleet(running: Project, server: str) -> None:
-    app = celery.Celery("monitor", broker=server)
     state = State()
     heard: list[str] = []
 
@@ -104,7 +103,7 @@ def test_celerys_picture_of_a_fleet(running: Project, server: str) -> None:
         state.event(event)
         heard.append(event["type"])
 
-    with app.connection() as connection:
+    with open_celery("monitor", broker=server) as app, app.connection() as connection:
         receiver = app.events.Receiver(connection, handlers={"*": take})
         thread = threading.Thread(
             target=receiver.capture, kwargs={"wakeup": False, "timeout": 60}, daemon=True
@@ -180,7 +179,7 @@ def test_celerys_workers_are_heard_too(running: Project, server: str, tmp_path: 
     try:
         with (
             Monitor(tmp_path, "celery", *words) as worker,
-            celery.Celery("c", broker=server) as sender,
+            open_celery("c", broker=server) as sender,
         ):
             eventually(lambda: "ready." in worker.output(), saying="a worker of Celery's")
             sender.send_task("old.add", (1, 2), queue="old")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.celery import close_celery
 from tests.support.project import eventually
 from tests.support.redis import RedisServer
 
@@ -223,7 +224,7 @@ def test_real_celery_reads_the_results(server: RedisServer, family: RedisFamily)
     kept = server.cli("GET", "celery-task-meta-t1")
     assert json.loads(kept)["result"] == [1, 2]
     assert 0 < server.cli("TTL", "celery-task-meta-t1") <= 60
-    app.close()
+    close_celery(app)
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
@@ -238,4 +239,4 @@ def test_what_celery_stored_is_read(server: RedisServer, family: RedisFamily) ->
     app.backend.store_result("t3", ValueError("no"), "FAILURE")
     assert eventually(lambda: watch.poll(1))["t3"].state == "FAILURE"
     watch.close()
-    app.close()
+    close_celery(app)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tests.support.source import parsed
 
 SRC = Path(__file__).parents[2] / "src"
 ROOT = SRC / "celeriac"
@@ -123,7 +124,7 @@ def modules() -> dict[str, Module]:
     for path in sorted(ROOT.rglob("*.py")):
         words = path.relative_to(SRC).with_suffix("").parts
         name = ".".join(words[:-1] if words[-1] == "__init__" else words)
-        found[name] = Module(name, ast.parse(path.read_text(), str(path)))
+        found[name] = Module(name, parsed(path))
     for module in found.values():
         functions = _functions(module.tree)
         for node, where, typing in _walk(module.tree):

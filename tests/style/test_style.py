@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.source import parsed
 
 PROJECT = Path(__file__).parents[2]
 SRC = PROJECT / "src" / "celeriac"
@@ -96,7 +97,7 @@ def _protocols() -> set[str]:
     """Return the names of methods that the ports' protocols document: an implementation need not."""
     names: set[str] = set()
     for path in (SRC / "ports").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef):
                 names.add(node.name)
     return names
@@ -107,7 +108,7 @@ def test_module_says_what_it_is(path: Path) -> None:
     text = path.read_text()
     if not text.strip():
         pytest.fail("an empty module: give it one sentence")
-    doc = ast.get_docstring(ast.parse(text))
+    doc = ast.get_docstring(parsed(path))
     assert doc, "no module docstring"
     assert _is_sentence(doc), f"the first paragraph is no sentence: {doc.splitlines()[0]!r}"
 
@@ -117,7 +118,7 @@ def test_public_names_have_docstrings(path: Path) -> None:
     inherited = _protocols()
     part = path.relative_to(SRC).parts[0]
     missing = []
-    for name, node in _public(ast.parse(path.read_text())):
+    for name, node in _public(parsed(path)):
         assert isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if part in {"drivers", "pools", "codecs", "plugins"} and name.split(".")[-1] in inherited:
             continue
@@ -138,7 +139,7 @@ def test_file_is_not_too_long(path: Path) -> None:
 def test_no_name_of_machinery(path: Path) -> None:
     wrong = [
         node.name
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ClassDef)
         and re.search(r"(Manager|Handler|Helper|Mixin)$|^_?Base[A-Z]", node.name)
         and not any("logging" in ast.unparse(base) for base in node.bases)

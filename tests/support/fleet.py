@@ -14,6 +14,7 @@ from typing import Any
 import celery
 
 from celeriac import Celeriac
+from tests.support.celery import close_celery
 from tests.support.project import Process, eventually
 from tests.support.redis import RedisServer
 
@@ -142,4 +143,4 @@ class Fleet:
         for worker in self._workers:
             worker.kill_group()
         self.celeriac.close()
-        self.celery.close()
+        close_celery(self.celery)
