@@ -190,7 +190,7 @@ class ProcessPool:
     def pids(self) -> list[int]:
         """Return the children's process ids."""
         with self._lock:
-            return [child.pid for child in self._children.values() if child.pid]
+            return [c.pid for c in self._children.values() if c.pid and not c.orphaned_at]
 
     def running(self) -> list[Running]:
         """Return what runs now."""
