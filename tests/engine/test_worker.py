@@ -340,6 +340,8 @@ class _Sink:
 
     def told(self, batch: Any) -> None: ...
 
+    def failed(self, why: str) -> None: ...
+
 
 def _parts(deaths: list[BaseException]) -> dict[str, Callable[[], Service]]:
     family = MemoryFamily("memory://services", {"private": True})

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests.support.processes import alive, parent_of
 
 from celeriac.kernel.errors import (
     SoftTimeLimitExceeded,
@@ -124,19 +125,6 @@ def warm(pool: ProcessPool, heard: Heard) -> None:
         heard.wait(batch)
 
 
-def ppid_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process is there and no zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
 # Death
 
 
@@ -211,7 +199,7 @@ def test_zygote_killed(start: Start, heard: Heard, gate: Gate) -> None:
     pool = start(2)
     warm(pool, heard)
     before = pool.pids()
-    (zygote,) = {ppid_of(pid) for pid in before}
+    (zygote,) = {parent_of(pid) for pid in before}
     assert zygote != os.getpid()
     held = deliveries("held", 2, gate.held)
     pool.submit(held)
@@ -251,8 +239,9 @@ def test_parent_killed(tmp_path: Path) -> None:
         try:
             assert parent.stdout is not None
             pids = [int(word) for word in parent.stdout.readline().split()]
-            pids += {ppid_of(pid) for pid in pids}
-            assert len(pids) == 4 and all(map(alive, pids))
+            (zygote,) = {parent_of(pid) for pid in pids}
+            pids += [zygote, parent_of(zygote)]
+            assert len(pids) == 5 and all(map(alive, pids))
             assert parent.pid not in pids
         finally:
             parent.kill()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celeriac import Celeriac
+from tests.support.processes import below, parent_of
 
 T = TypeVar("T")
 
@@ -59,10 +60,13 @@ class Process:
         return self
 
     def children(self) -> list[int]:
-        """Return the processes that run tasks: those below it that have none below them."""
-        below = _descendants(self.pid)
-        parents = {_parent(pid) for pid in below}
-        return [pid for pid in below if pid not in parents]
+        """Return the processes that run tasks: those below it that have none below them.
+
+        Where the pool is about to begin that is the zygote; never the keeper, which is essential.
+        """
+        found = below(self.pid)
+        spared = {parent_of(pid) for pid in found} | set(below(self.pid, 1))
+        return [pid for pid in found if pid not in spared]
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -81,23 +85,6 @@ class Process:
         if self.popen.poll() is None:
             self.popen.terminate()
         return self.popen.wait(within)
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
-def _descendants(root: int) -> list[int]:
-    found, level = [], [root]
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    parents = {pid: _parent(pid) for pid in pids}
-    while level:
-        level = [pid for pid, parent in parents.items() if parent in level]
-        found += level
-    return found
 
 
 class Project:

@@ -53,6 +53,10 @@ class Sink(Protocol):
         """Pass on events, see `kernel.events`."""
         ...
 
+    def failed(self, why: str) -> None:
+        """Say that the pool can run nothing any more; its owner is to stop it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Running:

@@ -157,6 +157,7 @@ class Worker:
             limited = {
                 "max_tasks_per_child": max_tasks_per_child or conf.worker_max_tasks_per_child,
                 "max_memory_per_child": max_memory_per_child or conf.worker_max_memory_per_child,
+                "begin_within": conf.worker_proc_alive_timeout,
             }
         self.pool: Pool = kind(self.concurrency, **limited)
         refuse_limits(app, self.pool.traits, self.limits)
@@ -360,6 +361,12 @@ class Worker:
         """Take events, to be sent soon."""
         if self.events is not None:
             self.events.put(batch)
+
+    def failed(self, why: str) -> None:
+        """End, as the pool can run nothing any more: what it holds goes back to the queues."""
+        logger.critical("the pool has failed, and the worker ends: %s", why)
+        self._failed = True
+        self.shutdown.request("warm")
 
     def figures(self) -> dict[str, Any]:
         """Return what heartbeats say of the worker."""

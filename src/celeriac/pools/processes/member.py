@@ -15,9 +15,12 @@ from celeriac.pools.processes.pipe import Frames
 
 
 class Member:
-    """One child: its pipe, what it was given, and what is to become of it."""
+    """One child: its pipe, what it was given, and what is to become of it.
 
-    def __init__(self, number: int, sock: socket.socket) -> None:
+    :param asked_at: when it was asked for, as every time here by the pool's `Watch`.
+    """
+
+    def __init__(self, number: int, sock: socket.socket, asked_at: float) -> None:
         self.number, self.sock = number, sock
         self.pid = 0
         self.frames = Frames()
@@ -37,6 +40,13 @@ class Member:
         """It is to be replaced once it is idle."""
         self.ending: Exception | None = None
         """Why the parent is ending it."""
+        self.asked_at = asked_at
+        self.gone_at = 0.0
+        """Since when its pipe has ended; 0 for not."""
+        self.orphaned_at = 0.0
+        """Since when the zygote is dead that had it made; 0 for not."""
+        self.idle = (-1, 0.0)
+        """What it had begun last when it was first seen to run nothing, and since when."""
 
 
 def cause(status: int) -> str:

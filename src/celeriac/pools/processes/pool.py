@@ -30,7 +30,8 @@ from celeriac.pools.processes.member import Member, cause
 from celeriac.pools.processes.pipe import Report, Work, decode_report, encode
 from celeriac.pools.processes.questions import Questions
 from celeriac.pools.processes.slot import Slots
-from celeriac.pools.processes.zygote import Zygote
+from celeriac.pools.processes.watch import ROUND, Watch
+from celeriac.pools.processes.zygote import Forker, Keeper
 from celeriac.ports.pool import MakeRun, PoolTraits, Running, Sink
 
 logger = logging.getLogger("celeriac.pool")
@@ -49,6 +50,12 @@ MOST_CHILDREN = 1024
 """Slots in shared memory; it must be made before the first child."""
 GIVE_UP_AFTER = 3
 """Children in a row that could not begin after which the pool has failed."""
+GIVE_UP_AFTER_KILLS = 20
+"""The same of children that somebody killed before they had begun."""
+FORK_AGAIN = 1.0
+"""Seconds until the next try where the system forks no process."""
+ORPHAN = 1.0
+"""Seconds in which a child is dead whose zygote is."""
 
 
 class ProcessPool:
@@ -57,6 +64,7 @@ class ProcessPool:
     :param size: processes.
     :param max_tasks_per_child: tasks after which a process is replaced.
     :param max_memory_per_child: KiB of resident memory after which it is.
+    :param begin_within: seconds after which a process that is not ready is killed and replaced.
     """
 
     traits = PoolTraits("prefork", stops_hard=True, stops_soft=True, isolates=True)
@@ -67,8 +75,10 @@ class ProcessPool:
         *,
         max_tasks_per_child: int | None = None,
         max_memory_per_child: int | None = None,
+        begin_within: float = 60.0,
     ) -> None:
         self._size = size
+        self._begin_within = begin_within
         self._max_tasks, self._max_memory = max_tasks_per_child, max_memory_per_child
         self._lock = threading.Condition()
         self._waiting: deque[Delivery] = deque()
@@ -89,15 +99,19 @@ class ProcessPool:
     # -- the port -------------------------------------------------------------------------------
 
     def start(self, make_run: MakeRun, sink: Sink) -> None:
-        """Fork the zygote, then start the thread that has children made."""
+        """Fork the keeper, then start the thread that has zygote and children made."""
         self._sink = sink
-        self._slots = Slots(MOST_CHILDREN)
+        self._slots = Slots(2 * MOST_CHILDREN)  # as many again may be on their way out
         self._make_run = make_run
-        self._zygote = Zygote(self._be_child)
+        self._keeper = Keeper(self._be_child)
+        self._watch = Watch(self._begin_within)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._selector.register(self._zygote.sock, selectors.EVENT_READ, None)
+        self._selector.register(self._keeper.sock, selectors.EVENT_READ, None)
+        self._zygote: Forker | None = None
+        self._fork_at = 0.0
+        self._have_zygote()
         self._populate()
         self._thread = threading.Thread(target=self._serve, name="celeriac-pool", daemon=True)
         self._thread.start()
@@ -176,7 +190,7 @@ class ProcessPool:
     def pids(self) -> list[int]:
         """Return the children's process ids."""
         with self._lock:
-            return [child.pid for child in self._children.values() if child.pid]
+            return [c.pid for c in self._children.values() if c.pid and not c.orphaned_at]
 
     def running(self) -> list[Running]:
         """Return what runs now."""
@@ -244,21 +258,28 @@ class ProcessPool:
     def _serve(self) -> None:
         try:
             while not self._over():
-                for key, _ in self._selector.select(self._pause()):
+                ready = self._selector.select(self._pause())
+                look = self._watch.tick()
+                for key, _ in ready:
                     if key.data is not None:
                         self._talk_safely(key.data)
-                    elif key.fileobj is self._zygote.sock:
+                    elif key.fileobj is self._keeper.sock:
+                        self._hear_keeper()
+                    elif key.fileobj is not self._wake_read:
                         self._hear_zygote()
                     else:
                         with contextlib.suppress(BlockingIOError):
                             os.read(self._wake_read, 4096)
                 self._take_back_some()
                 self._end_some()
+                if look:
+                    self._end_overdue()
+                self._bury_orphans()
                 self._populate()
                 self._assign()
         except BaseException as error:
             logger.exception("the pool broke")
-            self.failure = f"the pool broke: {error!r}"
+            self._fail(f"the pool broke: {error!r}")
         finally:
             self._close()
 
@@ -327,15 +348,22 @@ class ProcessPool:
             wait = LOOK
             if any(child.voided for child in self._children.values()):
                 wait = TICK
+        waits = [] if wait is None else [wait]
+        if any(not c.ready or c.gone_at or c.orphaned_at for c in self._children.values()):
+            waits.append(ROUND)
+        now = time.monotonic()
+        if self._fork_at > now:
+            waits.append(self._fork_at - now)
         if self._stopping:
-            left = max(0.0, self._deadline - time.monotonic())
-            wait = left if wait is None else min(wait, left)
-        return wait
+            waits.append(max(0.0, self._deadline - now))
+        return min(waits, default=None)
 
     def _populate(self) -> None:
         """Have children made for the places that are empty, and let go of those too many."""
         if self.failure is not None or self._stopping:
             return
+        if self._zygote is None:
+            self._have_zygote()
         serving = [child for child in self._children.values() if not child.retiring]
         for child in serving[self._size :]:
             if not child.outstanding:
@@ -349,15 +377,17 @@ class ProcessPool:
                     child.sock.shutdown(socket.SHUT_WR)
         serving = [child for child in serving if not child.retiring]
         number = 0
-        for _ in range(self._size - len(serving)):
+        for _ in range(self._size - len(serving) if time.monotonic() >= self._fork_at else 0):
             while number in self._children:
                 number += 1
             self._slots[number].clear()
+            if self._zygote is None:
+                return
             try:
                 sock = self._zygote.spawn(number)
             except OSError:
                 return  # its end is heard of next
-            child = Member(number, sock)
+            child = Member(number, sock, self._watch.now)
             with self._lock:
                 self._children[number] = child
             self._selector.register(sock, selectors.EVENT_READ, child)
@@ -390,6 +420,7 @@ class ProcessPool:
                     child.outstanding[self._seq] = delivery
                     works.append(Work.of(self._seq, delivery))
                 child.last = self._seq
+            child.idle = (-1, 0.0)
             child.out += encode(works)
             self._write(child)
 
@@ -413,9 +444,10 @@ class ProcessPool:
         if child.out:
             self._write(child)
         if not self._hear(child):
-            # The end of the pipe; what it had is dealt with when the zygote tells of its end.
+            # The end of the pipe; what it had is dealt with when its end is told of.
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(child.sock)
+            child.gone_at = self._watch.now
 
     def _hear(self, child: Member) -> bool:
         """Read all that a child has said; False at the end of its pipe."""
@@ -470,7 +502,7 @@ class ProcessPool:
             self._failures += 1
             logger.error("a child process could not begin:\n%s", report.failure)
             if self._failures >= GIVE_UP_AFTER:
-                self.failure = report.failure
+                self._fail(report.failure)
 
     def _learn(self, runtime: float) -> None:
         weight = 0.5 if runtime > self._mean else 0.3
@@ -514,19 +546,89 @@ class ProcessPool:
                 os.kill(child.pid, signal.SIGKILL)
             os.kill(child.pid, signal.SIGCONT)
 
-    def _hear_zygote(self) -> None:
-        events = self._zygote.events()
-        if events is None:
-            self._replace_zygote()
+    def _end_overdue(self) -> None:
+        """Kill what does not do what it must: it is replaced as anything else that was killed."""
+        for child, why in self._watch.overdue(list(self._children.values()), self._slots):
+            if child is not None:
+                logger.error("process %d is killed and replaced: %s", child.pid, why)
+                text = f"its process {child.pid} was killed by the worker: {why}"
+                child.ending = WorkerLostError(text)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+            elif (zygote := self._zygote) is not None and zygote.pid:
+                logger.error("the zygote process %d is killed and replaced: %s", zygote.pid, why)
+                zygote.kill()
+            else:
+                logger.error("the keeper process %d is killed: %s", self._keeper.pid, why)
+                self._keeper.kill()
+
+    # -- those that fork --------------------------------------------------------------------------
+
+    def _have_zygote(self) -> None:
+        if time.monotonic() >= self._fork_at:
+            with contextlib.suppress(OSError):  # the keeper's end is heard of next
+                self._zygote = self._keeper.zygote()
+                self._selector.register(self._zygote.sock, selectors.EVENT_READ, None)
+
+    def _hear_keeper(self) -> None:
+        if self._keeper.hear():
             return
-        for number, pid, status in events:
+        self._selector.unregister(self._keeper.sock)
+        self._orphan_children()
+        self._fail(f"the keeper process {self._keeper.pid} was killed: nothing can be forked")
+
+    def _hear_zygote(self) -> None:
+        zygote = self._zygote
+        if zygote is None:
+            return
+        events = zygote.events()
+        if events is None:
+            self._drop_zygote(zygote)
+        for number, pid, status in events or ():
             child = self._children.get(number)
             if child is None:
                 continue
-            if status < 0:
+            if not pid:
+                logger.error("a child process cannot be forked: %s", os.strerror(status))
+                child.failed = True
+                self._fork_at = time.monotonic() + FORK_AGAIN
+                self._bury(child, 0)
+            elif status < 0:
                 child.pid = pid
             elif child.pid == pid:
                 self._bury(child, status)
+
+    def _drop_zygote(self, zygote: Forker) -> None:
+        """Begin anew after the zygote has ended, and every child with it."""
+        self._keeper.hear()  # perhaps it was never forked
+        if zygote.error:
+            logger.error("the zygote process cannot be forked: %s", os.strerror(zygote.error))
+            self._fork_at = time.monotonic() + FORK_AGAIN
+        elif not self._stopping and self.failure is None:
+            logger.error("the zygote process %d was killed, and its children with it", zygote.pid)
+        self._selector.unregister(zygote.sock)
+        zygote.close()
+        self._zygote = None
+        self._orphan_children()
+
+    def _orphan_children(self) -> None:
+        """Have those buried who die with their zygote, each once its pipe has ended."""
+        for child in self._children.values():
+            child.orphaned_at = child.orphaned_at or self._watch.now
+            child.retiring = True
+
+    def _bury_orphans(self) -> None:
+        for child in list(self._children.values()):
+            if child.orphaned_at:
+                # A program that the task started may hold the pipe for longer than the child lives.
+                if child.gone_at or self._watch.now - child.orphaned_at > ORPHAN:
+                    self._bury(child, signal.SIGKILL)
+
+    def _fail(self, why: str) -> None:
+        """Say, once, that this pool can run nothing any more."""
+        if self.failure is None:
+            self.failure = why
+            self._sink.failed(why)
 
     def _bury(self, child: Member, status: int) -> None:
         """Deal with what a dead child had: what it ran is lost, what it had not begun is not."""
@@ -554,24 +656,11 @@ class ProcessPool:
                 self._abandoned += fresh
             else:
                 self._waiting.extendleft(reversed(fresh))
-        if not child.ready and not child.failed:
+        if not (child.ready or child.failed or child.orphaned_at):
             self._failures += 1
-            if self._failures >= GIVE_UP_AFTER and self.failure is None:
-                self.failure = f"children end before they begin: {cause(status)}"
-                logger.critical("%s", self.failure)
-
-    def _replace_zygote(self) -> None:
-        """Begin anew after the zygote was killed, and every child with it.
-
-        The fork happens beside other threads this time: there is no better moment any more.
-        """
-        logger.error("the zygote process %d was killed, and its children with it", self._zygote.pid)
-        self._selector.unregister(self._zygote.sock)
-        self._zygote.close()
-        for child in list(self._children.values()):
-            self._bury(child, signal.SIGKILL)
-        self._zygote = Zygote(self._be_child)
-        self._selector.register(self._zygote.sock, selectors.EVENT_READ, None)
+            killed = child.ending is None and status == signal.SIGKILL
+            if self._failures >= (GIVE_UP_AFTER_KILLS if killed else GIVE_UP_AFTER):
+                self._fail(f"children end before they begin: {child.ending or cause(status)}")
 
     def _close(self) -> None:
         """End the children: those that are idle by closing their pipes, the others by force."""
@@ -583,12 +672,12 @@ class ProcessPool:
         idle = {c.number for c in self._children.values() if not c.outstanding}
         while idle and time.monotonic() < ends:
             self._selector.select(0.05)
-            for number, _, status in self._zygote.events() or ():
+            for number, _, status in (self._zygote.events() if self._zygote else None) or ():
                 if status >= 0:
                     idle.discard(number)
             for child in self._children.values():
                 self._hear(child)
-        self._zygote.close()
+        self._keeper.close()
         with self._lock:
             for child in self._children.values():
                 self._abandoned += child.outstanding.values()

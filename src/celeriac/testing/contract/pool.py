@@ -151,6 +151,7 @@ class Heard:
         self.gone: list[tuple[Delivery, Exception]] = []
         self.notes: list[Record] = []
         self.events: list[bytes] = []
+        self.failures: list[str] = []
 
     def ended(self, batch: Sequence[Settlement]) -> None:
         """Keep what ended."""
@@ -171,6 +172,11 @@ class Heard:
         """Keep events."""
         with self._lock:
             self.events += batch
+
+    def failed(self, why: str) -> None:
+        """Keep why the pool failed."""
+        with self._lock:
+            self.failures.append(why)
 
     def noted(self, batch: Sequence[Record]) -> None:
         """Keep the states."""
