@@ -6,7 +6,7 @@ happens in that terminal: its last command goes on running, and the lines below 
 `^C` presses Ctrl-C there and waits for the end.  A block of such a terminal with no command shows
 what has come there since.  A line ending in a backslash goes on in the next one.
 
-Owns: Reader.  May import: what tests use.
+Owns: Reader, follow.  May import: what tests use.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ import struct
 import subprocess
 import termios
 import threading
+import time
 from pathlib import Path
 
 from tests.support.project import eventually
+from tests.support.web import Example
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TERMINAL = re.compile(r"# terminal (.+)\n")
 ESCAPES = re.compile(r"\x1b(\[[0-9;?<>=]*[a-zA-Z]|[()][A-Z0-9]|[=>])|\r")
+LOOKS = ("redis-cli ", "curl ")
+"""Commands that only look, and may be run again."""
 
 
 def missing(output: str, expected: str, start: int = 0) -> tuple[str, int]:
@@ -162,6 +168,11 @@ class Reader:
             else:
                 output = self.run(command)
                 line, _ = missing(output, expected)
+                ends = time.monotonic() + 10
+                # A reader looks a moment later than a program does.
+                while line and command.startswith(LOOKS) and time.monotonic() < ends:
+                    output = self.run(command)
+                    line, _ = missing(output, expected)
                 assert not line, f"$ {command}\n{output}\nhas no line {line!r}\n{self.screens()}"
 
     def run(self, command: str) -> str:
@@ -189,3 +200,21 @@ class Reader:
         """End what still runs."""
         for terminal in self.terminals.values():
             terminal.close()
+
+
+def follow(page: str, example: Example, changes: dict[str, str]) -> Reader:
+    """Do what `docs/PAGE.md` says in a copy of its example; return who did it.
+
+    Each `python` block of the page begins with `# FILE` and must stand in that file.
+    """
+    reader = Reader(DOCS / f"{page}.md", example.folder, example.env, changes)
+    for language, block in reader.blocks:
+        if language == "python":
+            file, _, source = block.partition("\n")
+            there = (example.folder / file.removeprefix("# ")).read_text()
+            assert source in there, f"{page}: not in {file}:\n{source}"
+    try:
+        reader.read()
+        return reader
+    finally:
+        reader.close()

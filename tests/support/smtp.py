@@ -27,7 +27,7 @@ class MailServer:
         self.mails: list[Message] = []
         self.answers: list[str] = []
         self.slow = 0.0
-        self.refused = 0
+        self.refused = self.talking = 0
         self._controller: Controller | None = None
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # aiosmtpd's name
@@ -35,7 +35,9 @@ class MailServer:
         if self.answers:
             self.refused += 1
             return self.answers.pop(0)
+        self.talking += 1
         await asyncio.sleep(self.slow)
+        self.talking -= 1
         self.mails.append(message_from_bytes(envelope.content))
         return "250 OK"
 

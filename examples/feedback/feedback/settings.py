@@ -39,6 +39,8 @@ FEEDBACK_SECONDS = float(os.environ.get("FEEDBACK_SECONDS", "20"))
 """How long a mail takes: this stands for a slow mail server."""
 FEEDBACK_RETRY_SECONDS = float(os.environ.get("FEEDBACK_RETRY_SECONDS", "2"))
 """The first pause after a mail that failed; each further one is twice as long."""
+FEEDBACK_TIME_LIMIT = float(os.environ.get("FEEDBACK_TIME_LIMIT", "60"))
+"""Seconds after which a mail that hangs is given up."""
 
 CELERY_BROKER_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 CELERY_RESULT_BACKEND = CELERY_BROKER_URL
