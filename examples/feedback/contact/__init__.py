@@ -1,0 +1,1 @@
+"""The form, the mail, and what keeps the mail from being sent twice."""

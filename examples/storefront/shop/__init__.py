@@ -1,0 +1,1 @@
+"""Products, customers, and what they are told."""

@@ -1,0 +1,5 @@
+"""A shop that tells its customers things."""
+
+from storefront.celery import app as celery_app
+
+__all__ = ("celery_app",)

@@ -1,0 +1,5 @@
+"""All pages are those of `shop`."""
+
+from django.urls import include, path
+
+urlpatterns = [path("", include("shop.urls"))]
