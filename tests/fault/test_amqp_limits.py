@@ -80,7 +80,7 @@ def test_a_task_longer_than_consumer_timeout(
     assert runs == [1, 2]
     eventually(lambda: app.broker.count([name])[name].ready == 0)
     app.close()
-    assert "1 tasks have no time limit" in caplog.text
+    assert "tasks without a time limit: 1" in caplog.text
     assert "consumer_timeout has passed under a running task" in caplog.text
 
 

@@ -73,7 +73,7 @@ def warn_of_long_tasks(
         )
     elif endless:
         logger.info(
-            "%d tasks have no time limit: the broker takes a message back that is held for %g s "
+            "tasks without a time limit: %d. The broker takes a message back that is held for %g s "
             "(consumer_timeout)",
             len(endless),
             holds_for,
