@@ -4,9 +4,11 @@ In a `console` block each line that begins with `$ ` is run; the lines below it 
 prints, in their order, where `...` stands for anything.  A block whose first line is `# terminal NAME`
 happens in that terminal: its last command goes on running, and the lines below are waited for.
 `^C` presses Ctrl-C there and waits for the end.  A block of such a terminal with no command shows
-what has come there since.  A line ending in a backslash goes on in the next one.
+what has come there since.  A line ending in a backslash goes on in the next one.  A `pycon` block is typed
+into a Python of its own.  With PAGE_LOG set to a file, all that was really printed is written there, for
+whoever writes a page.
 
-Owns: Reader.  May import: what tests use.
+Owns: Reader, shown_as_they_are.  May import: what tests use.
 """
 
 from __future__ import annotations
@@ -137,6 +139,8 @@ class Reader:
         for language, block in self.blocks:
             if language == "console":
                 self.console(block.replace("\\\n", ""))
+            elif language == "pycon":
+                self.python(block)
 
     def console(self, block: str) -> None:
         """Do one block."""
@@ -164,6 +168,12 @@ class Reader:
                 line, _ = missing(output, expected)
                 assert not line, f"$ {command}\n{output}\nhas no line {line!r}\n{self.screens()}"
 
+    def python(self, block: str) -> None:
+        """Type a session into Python."""
+        session = self.folder.parent / "session.txt"
+        session.write_text(block)
+        self.run(f"python -m doctest -o ELLIPSIS -o NORMALIZE_WHITESPACE {session}")
+
     def run(self, command: str) -> str:
         """Run a command to its end; return what it printed."""
         done = subprocess.run(
@@ -178,6 +188,7 @@ class Reader:
             timeout=60,
             check=False,
         )
+        self._note(f"$ {command}\n{done.stdout}")
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{self.screens()}"
         return done.stdout
 
@@ -187,5 +198,25 @@ class Reader:
 
     def close(self) -> None:
         """End what still runs."""
+        self._note("".join(f"--- {n}:\n{t.output}" for n, t in self.terminals.items()))
         for terminal in self.terminals.values():
             terminal.close()
+
+    def _note(self, printed: str) -> None:
+        if path := os.environ.get("PAGE_LOG"):
+            with Path(path).open("a") as log:
+                log.write(printed)
+
+
+def shown_as_they_are(page: Path, example: Path) -> None:
+    """Compare each block that begins with `# NAME`, a file of the example, with that file.
+
+    A line `...` or `# ...` stands for lines that the page leaves out.
+    """
+    named = re.findall(r"^```\w+\n# (\S+)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    named = [(name, block) for name, block in named if (example / name).is_file()]
+    assert named, "the page shows no file"
+    for name, block in named:
+        whole = (example / name).read_text()
+        for part in re.split(r"^ *(?:# )?\.\.\.\n", block, flags=re.MULTILINE):
+            assert part.strip("\n") in whole, f"{name} has not:\n{part}"
