@@ -4,9 +4,11 @@ In a `console` block each line that begins with `$ ` is run; the lines below it 
 prints, in their order, where `...` stands for anything.  A block whose first line is `# terminal NAME`
 happens in that terminal: its last command goes on running, and the lines below are waited for.
 `^C` presses Ctrl-C there and waits for the end.  A block of such a terminal with no command shows
-what has come there since.  A line ending in a backslash goes on in the next one.
+what has come there since.  A line ending in a backslash goes on in the next one.  A `pycon` block is typed
+into a Python of its own.  With PAGE_LOG set to a file, all that was really printed is written there, for
+whoever writes a page.
 
-Owns: Reader, follow.  May import: what tests use.
+Owns: Reader, follow, shown_as_they_are.  May import: what tests use.
 """
 
 from __future__ import annotations
@@ -143,6 +145,8 @@ class Reader:
         for language, block in self.blocks:
             if language == "console":
                 self.console(block.replace("\\\n", ""))
+            elif language == "pycon":
+                self.python(block)
 
     def console(self, block: str) -> None:
         """Do one block."""
@@ -175,6 +179,12 @@ class Reader:
                     line, _ = missing(output, expected)
                 assert not line, f"$ {command}\n{output}\nhas no line {line!r}\n{self.screens()}"
 
+    def python(self, block: str) -> None:
+        """Type a session into Python."""
+        session = self.folder.parent / "session.txt"
+        session.write_text(block)
+        self.run(f"python -m doctest -o ELLIPSIS -o NORMALIZE_WHITESPACE {session}")
+
     def run(self, command: str) -> str:
         """Run a command to its end; return what it printed."""
         done = subprocess.run(
@@ -189,6 +199,7 @@ class Reader:
             timeout=60,
             check=False,
         )
+        self._note(f"$ {command}\n{done.stdout}")
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{self.screens()}"
         return done.stdout
 
@@ -198,23 +209,39 @@ class Reader:
 
     def close(self) -> None:
         """End what still runs."""
+        self._note("".join(f"--- {n}:\n{t.output}" for n, t in self.terminals.items()))
         for terminal in self.terminals.values():
             terminal.close()
+
+    def _note(self, printed: str) -> None:
+        if path := os.environ.get("PAGE_LOG"):
+            with Path(path).open("a") as log:
+                log.write(printed)
 
 
 def follow(page: str, example: Example, changes: dict[str, str]) -> Reader:
     """Do what `docs/PAGE.md` says in a copy of its example; return who did it.
 
-    Each `python` block of the page begins with `# FILE` and must stand in that file.
+    What the page shows of the example's files must stand in them.
     """
+    shown_as_they_are(DOCS / f"{page}.md", example.folder)
     reader = Reader(DOCS / f"{page}.md", example.folder, example.env, changes)
-    for language, block in reader.blocks:
-        if language == "python":
-            file, _, source = block.partition("\n")
-            there = (example.folder / file.removeprefix("# ")).read_text()
-            assert source in there, f"{page}: not in {file}:\n{source}"
     try:
         reader.read()
         return reader
     finally:
         reader.close()
+
+
+def shown_as_they_are(page: Path, example: Path) -> None:
+    """Compare each block that begins with `# NAME`, a file of the example, with that file.
+
+    A line `...` or `# ...` stands for lines that the page leaves out.
+    """
+    named = re.findall(r"^```\w+\n# (\S+)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    named = [(name, block) for name, block in named if (example / name).is_file()]
+    assert named, "the page shows no file"
+    for name, block in named:
+        whole = (example / name).read_text()
+        for part in re.split(r"^ *(?:# )?\.\.\.\n", block, flags=re.MULTILINE):
+            assert part.strip("\n") in whole, f"{name} has not:\n{part}"

@@ -87,7 +87,8 @@ class RabbitMQ:
         """The URL of its default vhost."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
-    def _program(self, name: str) -> str:
+    def program(self, name: str) -> str:
+        """Return the path of one of its programs."""
         # Debian's wrappers in /usr/sbin change the user; what they call does not.
         if self._base is not None:
             return str(self._base / "sbin" / name)
@@ -107,7 +108,7 @@ class RabbitMQ:
             )
         log = (self.folder / "server.log").open("ab")
         self._process = subprocess.Popen(
-            [self._program("rabbitmq-server")],
+            [self.program("rabbitmq-server")],
             env=self.environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -166,7 +167,7 @@ class RabbitMQ:
         :raises RuntimeError: it failed.
         """
         done = subprocess.run(
-            [self._program("rabbitmqctl"), "--quiet", *arguments],
+            [self.program("rabbitmqctl"), "--quiet", *arguments],
             env=self.environment,
             cwd=self.folder,
             capture_output=True,

@@ -1,0 +1,1 @@
+"""A task that takes its time, on RabbitMQ."""
