@@ -205,8 +205,12 @@ class Bus:
     """Keeps what is sent, as long as it is there."""
 
     def __init__(self) -> None:
-        self.away = False
+        self.away, self.listens = False, True
         self.sent: list[dict[str, Any]] = []
+
+    def heard(self, topic: str) -> bool:
+        """Tell whether somebody listens."""
+        return self.listens
 
     def send(self, topic: str, batch: Any) -> None:
         """Keep."""
@@ -243,6 +247,20 @@ def test_a_bus_that_is_away_costs_events_and_nothing_else(
     emitter.put([event("a-b", 0.0, {"number": 2})])
     emitter.close()
     assert [e["number"] for e in bus.sent] == [2]
+
+
+def test_what_nobody_hears_is_not_written_and_not_counted_as_lost() -> None:
+    bus: Any = Bus()
+    emitter = Emitter(lambda: bus, "w1@here")
+    emitter._thread = threading.current_thread()  # nobody empties it meanwhile
+    bus.listens = False
+    emitter.put([event("a-b", 0.0, {})] * 1_000)
+    emitter.flush()
+    bus.listens = True
+    emitter.put([event("a-b", 0.0, {})] * 2_500)
+    emitter.flush()
+    assert len(bus.sent) == 2_500
+    assert emitter.dropped == 0
 
 
 def test_who_never_reads_stops_nobody(app: Celeriac, listener: Listener) -> None:

@@ -17,20 +17,20 @@ from celeriac.kernel.celery_events import (
     is_own,
     pattern,
     read_envelope,
+    repeated,
     rewritten,
     routed,
 )
 from celeriac.kernel.errors import WireError
 from celeriac.kernel.events import (
     TASK_FIELDS,
+    Line,
     Received,
+    Stamp,
     Started,
     Succeeded,
     event,
-    prefix,
     read,
-    stamped,
-    together,
     written,
 )
 
@@ -47,10 +47,8 @@ NAMES = st.sampled_from(["uuid", "result", "args", "done", "ünïcode"])
 
 @given(st.lists(st.dictionaries(NAMES, PLAIN), max_size=4))
 def test_what_is_written_is_read(batch: list[dict[str, Any]]) -> None:
-    start = prefix("wörker@here", 12, -1)
-    message = together(
-        [stamped(start, clock, event("a-b", 1.5, fields)) for clock, fields in enumerate(batch, 1)]
-    )
+    stamp = Stamp("wörker@here", 12, -1)
+    message = stamp.message([event("a-b", 1.5, fields) for fields in batch])
     common = {"hostname": "wörker@here", "pid": 12, "utcoffset": -1}
     assert read(message) == [
         {**common, "clock": clock, "type": "a-b", "timestamp": 1.5, **fields}
@@ -59,14 +57,41 @@ def test_what_is_written_is_read(batch: list[dict[str, Any]]) -> None:
 
 
 def test_structs_have_celerys_fields() -> None:
-    made = [
-        written(Received(1.0, "id", "add", "()", "{}", "id", None, 0, None, None)),
-        written(Started(1.0, "id")),
-        written(Succeeded(1.0, "id", "3", 0.5)),
-    ]
-    for body in made:
+    bodies = written(each())
+    assert len(bodies) == 3
+    for body in bodies:
         found = json.loads(body)
         assert set(found) == {*TASK_FIELDS[found["type"]], "type", "timestamp"}
+    # One that is stamped here, and one that came from a child, are the same.
+    assert read(Stamp("w@h", 7, 0).message(each())) == read(Stamp("w@h", 7, 0).message(bodies))
+
+
+def each(name: str = "add") -> list[Line]:
+    return [
+        Received(1.0, "id", name, "()", "{}", "id", None, 0, None, None),
+        Started(1.0, "id"),
+        Succeeded(1.0, "id", "3", 0.5),
+    ]
+
+
+def test_one_that_cannot_be_written_costs_itself_only() -> None:
+    for batch in (each("half \ud800"), written(each("half \ud800"))):
+        kinds = [one["type"] for one in read(Stamp("w@h", 7, 0).message(batch))]
+        assert kinds == ["task-started", "task-succeeded"]
+
+
+def test_events_of_tasks_alone_are_repeated_as_they_are() -> None:
+    message = Stamp('a"b\\@host', 7, 0).message(
+        [event("task-x", 1.0, {"args": '"type":"me"'}), *each()]
+    )
+    assert repeated(message) == ('a"b\\@host', [("task.multi", message)])
+    mixed = Stamp("w@h", 7, 0).message([*each(), event("worker-online", 1.0, {})])
+    name, parts = repeated(mixed)
+    assert (name, [key for key, _ in parts]) == ("w@h", ["task.multi", "worker.online"])
+    nested = Stamp("w@h", 7, 0).message([event("task-x", 1.0, {"it": {"type": "me"}})])
+    assert [key for key, _ in repeated(nested)[1]] == ["task.multi"]
+    with pytest.raises(WireError):
+        repeated(b"[1")
 
 
 def test_what_json_has_no_form_for_is_shown() -> None:

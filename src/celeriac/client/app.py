@@ -48,6 +48,7 @@ from celeriac.kernel.errors import (
     ImproperlyConfigured,
     NotRegistered,
 )
+from celeriac.kernel.events import Line
 from celeriac.kernel.message import Envelope, Record
 from celeriac.kernel.routing import Router, declared_queues, refuse_exchanges
 from celeriac.kernel.signature import Signature, set_app_finder
@@ -150,7 +151,7 @@ class Celeriac:
         self.on_after_fork = Signal("on_after_fork")
         self._told: set[tuple[str, Any]] = set()
         self.clock: Clock = SYSTEM_CLOCK
-        self.teller: Callable[[Sequence[bytes]], None] | None = None
+        self.teller: Callable[[Sequence[Line]], None] | None = None
         """Takes this process's events where a worker is there to send them."""
         self._reset_runtime()
         found = find_fixups(os.environ) if fixups is None else fixups
@@ -875,7 +876,7 @@ class Celeriac:
                 self._events = Events(self)
             return self._events
 
-    def tell(self, batch: Sequence[bytes]) -> None:
+    def tell(self, batch: Sequence[Line]) -> None:
         """Send events soon, see `kernel.events`; through the worker where this is one."""
         if self.teller is not None:
             self.teller(batch)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from celeriac.kernel.errors import CeleryError
-from celeriac.kernel.events import TOPIC, prefix, stamped, together
+from celeriac.kernel.events import TOPIC, Line, Stamp
 from celeriac.ports.bus import Bus
 
 logger = logging.getLogger("celeriac.events")
@@ -27,8 +27,10 @@ PAUSE = 0.1
 """Seconds that an event may wait for others."""
 BATCH = 1_000
 """Events in one message."""
-MANY = 2_000
+MANY = 4_000
 """Events that end the pause: each write of a bus costs much more than what is in it."""
+FEW = 50
+"""Events that are written whether anybody listens or not: asking costs as much."""
 COMPLAIN = 60.0
 """Seconds between two complaints about lost events."""
 
@@ -48,10 +50,9 @@ class Emitter:
     def __init__(self, bus: Callable[[], Bus], hostname: str, *, size: int = SIZE) -> None:
         self._bus = bus
         self.hostname = hostname
-        self._start = prefix(hostname, os.getpid(), _hours_west())
-        self._ring: deque[bytes] = deque(maxlen=size)
+        self._stamp = Stamp(hostname, os.getpid(), _hours_west())
+        self._ring: deque[Line] = deque(maxlen=size)
         self._size = size
-        self._clock = 0
         self._some, self._many = threading.Event(), threading.Event()
         self._awake = False
         """Whether the thread knows that something waits: an event asked for would be a call."""
@@ -63,8 +64,8 @@ class Emitter:
         """Events that were lost: the ring was full, or the bus was away."""
         self._complained_at, self._complained_of = 0.0, 0
 
-    def put(self, batch: Sequence[bytes]) -> None:
-        """Send these soon; events as `kernel.events.event` makes them."""
+    def put(self, batch: Sequence[Line]) -> None:
+        """Send these soon."""
         ring = self._ring
         there = len(ring) + len(batch)
         if there > self._size:
@@ -100,38 +101,39 @@ class Emitter:
             self._awake = False
             self._many.clear()
             left = len(self._ring)  # what comes meanwhile is for the next time
-            messages: list[bytes] = []
-            count = left
-            while left > 0:
-                messages.append(self._message(min(left, BATCH)))
-                left -= BATCH
-            if messages:
-                self._send(messages, count)
+            if left:
+                self._send(left)
             if self.dropped > self._complained_of:
                 self._complain()
 
-    def _message(self, count: int) -> bytes:
-        start, clock = self._start, self._clock
-        batch: list[bytes] = []
-        for _ in range(count):
-            try:
-                body = self._ring.popleft()
-            except IndexError:  # the oldest were dropped meanwhile
-                break
-            clock += 1
-            batch.append(stamped(start, clock, body))
-        self._clock = clock
-        return together(batch)
-
-    def _send(self, messages: Sequence[bytes], count: int) -> None:
+    def _send(self, count: int) -> None:
+        ring = self._ring
+        taken = 0
         try:
-            self._bus().send(TOPIC, messages)
+            bus = self._bus()
+            if count > FEW and not bus.heard(TOPIC):
+                while taken < count:
+                    ring.popleft()
+                    taken += 1
+                return
+            messages: list[bytes] = []
+            while taken < count:
+                # Full, it drops the oldest and stays full: as many are there as were.
+                batch = [ring.popleft() for _ in range(min(count - taken, BATCH))]
+                taken += len(batch)
+                messages.append(self._stamp.message(batch))
+            bus.send(TOPIC, messages)
         except CeleryError as error:
-            self.dropped += count
+            self._lost(count, taken)
             logger.debug("%d events were not sent: %s", count, error)
         except Exception:  # a driver's bug must not end all events
-            self.dropped += count
+            self._lost(count, taken)
             logger.exception("%d events were not sent", count)
+
+    def _lost(self, count: int, taken: int) -> None:
+        self.dropped += count
+        for _ in range(count - taken):
+            self._ring.popleft()
 
     def _complain(self) -> None:
         now = time.monotonic()

@@ -15,7 +15,7 @@ from typing import Any
 
 from celeriac.client.signals import heartbeat_sent
 from celeriac.events.emitter import Emitter
-from celeriac.kernel.events import event
+from celeriac.kernel.events import Line, event
 
 FREQUENCY = 2.0
 """Seconds between two heartbeats."""
@@ -91,7 +91,7 @@ class Heart:
         fields = {"freq": self._frequency, **from_worker, **_SOFTWARE, "loadavg": _load()}
         if self._emitter.dropped:
             fields["dropped"] = self._emitter.dropped
-        batch: Sequence[bytes] = [event(kind, time.time(), fields)]
+        batch: Sequence[Line] = [event(kind, time.time(), fields)]
         self._emitter.put(batch)
 
 

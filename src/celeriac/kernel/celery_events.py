@@ -6,23 +6,27 @@ a JSON object with the body in base64, published on the channel `/<db>.celeryev/
 
 What celeriac says in this form bears a mark, so that its own listeners, who heard the original, pass over it.
 
-Owns: EXCHANGE, routed, envelope, channel, pattern, is_own, read_envelope, rewritten.  May import: kernel, msgspec.
+Owns: EXCHANGE, repeated, routed, envelope, channel, pattern, is_own, read_envelope, rewritten.  May import: kernel, msgspec.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from celeriac.kernel.errors import WireError
+from celeriac.kernel.events import read
 
 EXCHANGE = "celeryev"
 MULTI = "task.multi"
 
 _OWN = b'{"headers":{"sw_ident":"celeriac"'
+
+_HOSTNAME = re.compile(rb'"hostname":("(?:[^"\\]|\\.)*")')
 
 _encoder = msgspec.json.Encoder()
 
@@ -35,6 +39,21 @@ class _Envelope(msgspec.Struct, rename={"content_type": "content-type"}):
 
 _decoder = msgspec.json.Decoder(_Envelope)
 _events = msgspec.json.Decoder(dict[str, Any] | list[dict[str, Any]])
+
+
+def repeated(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+    """Return who says a message of celeriac's bus, and (routing key, body) of those that repeat it.
+
+    :raises WireError: it is no message of events.
+    """
+    # Quotes inside of texts are escaped: what is found is a key.  Where all are events of tasks,
+    # which is nearly always and may be many thousands a second, the message is Celery's as it is.
+    if (count := message.count(b'"type":')) and count == message.count(b'"type":"task-'):
+        found = _HOSTNAME.search(message)
+        name = msgspec.json.decode(found[1]) if found else ""
+        return str(name), [(MULTI, message)]
+    events = read(message)
+    return (str(events[0].get("hostname", "")) if events else ""), routed(events)
 
 
 def routed(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, bytes]]:

@@ -1,10 +1,10 @@
-"""Events: what happened to tasks and workers, as one line of JSON each, with Celery's names and fields.
+"""Events: what happened to tasks and workers, as JSON with Celery's names and fields.
 
-What runs a task writes what only it knows; `stamped` adds what is the same for all that one
-process sends (hostname, pid, utcoffset) and the count that orders them (`clock`).  A message on
-the bus is a JSON list of them.
+What runs a task says what only it knows; a `Stamp` adds what is the same for all that one process
+sends (hostname, pid, utcoffset) and the count that orders them (`clock`).  A message on the bus is
+a JSON list of them, written in one go: three events are made per task.
 
-Owns: TOPIC, TASK_FIELDS, WORKER_FIELDS, Received, Started, Succeeded, event, written, prefix, stamped, together, read.
+Owns: TOPIC, TASK_FIELDS, WORKER_FIELDS, Received, Started, Succeeded, Line, Stamp, event, written, read.
 May import: kernel, msgspec.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from celeriac.kernel.errors import WireError
 from celeriac.kernel.redact import bounded_repr
@@ -44,8 +45,8 @@ WORKER_FIELDS: Mapping[str, tuple[str, ...]] = {
 """What each event of a worker says."""
 
 
-class Received(msgspec.Struct):
-    """The event of a task that was taken from its queue.  Structs: three of them are made per task."""
+class Received(msgspec.Struct, gc=False):
+    """The event of a task that was taken from its queue."""
 
     timestamp: float
     uuid: str
@@ -58,17 +59,25 @@ class Received(msgspec.Struct):
     eta: str | None
     expires: str | None
     type: str = "task-received"
+    hostname: str | UnsetType = UNSET
+    pid: int | UnsetType = UNSET
+    utcoffset: int | UnsetType = UNSET
+    clock: int | UnsetType = UNSET
 
 
-class Started(msgspec.Struct):
+class Started(msgspec.Struct, gc=False):
     """The event of a task that begins."""
 
     timestamp: float
     uuid: str
     type: str = "task-started"
+    hostname: str | UnsetType = UNSET
+    pid: int | UnsetType = UNSET
+    utcoffset: int | UnsetType = UNSET
+    clock: int | UnsetType = UNSET
 
 
-class Succeeded(msgspec.Struct):
+class Succeeded(msgspec.Struct, gc=False):
     """The event of a task that returned."""
 
     timestamp: float
@@ -76,6 +85,14 @@ class Succeeded(msgspec.Struct):
     result: str
     runtime: float
     type: str = "task-succeeded"
+    hostname: str | UnsetType = UNSET
+    pid: int | UnsetType = UNSET
+    utcoffset: int | UnsetType = UNSET
+    clock: int | UnsetType = UNSET
+
+
+Line = bytes | Received | Started | Succeeded
+"""An event without its stamp: JSON as `event` makes it, or what will be JSON when it is sent."""
 
 
 _encoder = msgspec.json.Encoder(enc_hook=bounded_repr)
@@ -95,31 +112,53 @@ def event(kind: str, at: float, fields: Mapping[str, Any]) -> bytes:
         raise WireError(f"the event {kind} cannot be written as JSON: {error}") from error
 
 
-def written(said: Received | Started | Succeeded) -> bytes:
-    """Return an event without its stamp, as `event` does."""
-    try:
-        return _encoder.encode(said)
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise WireError(f"{type(said).__name__} cannot be written as JSON: {error}") from error
+def written(batch: Sequence[Line]) -> list[bytes]:
+    """Return events as bytes, to be handed to the process that stamps them."""
+    return [
+        one if isinstance(one, bytes) else _encoder.encode(one)
+        for one in batch
+        if isinstance(one, bytes) or _is_writable(one)
+    ]
 
 
-def prefix(hostname: str, pid: int, utcoffset: int) -> bytes:
-    """Return what begins every event of one process.
+class Stamp:
+    """What is the same for all events that one process sends, and the count that orders them.
 
     :param utcoffset: hours west of UTC, as Celery counts.
     """
-    said = _encoder.encode({"hostname": hostname, "pid": pid, "utcoffset": utcoffset})
-    return said[:-1] + b',"clock":'
+
+    def __init__(self, hostname: str, pid: int, utcoffset: int) -> None:
+        self._fields = hostname, pid, utcoffset
+        said = _encoder.encode({"hostname": hostname, "pid": pid, "utcoffset": utcoffset})
+        self._prefix = said[:-1] + b',"clock":'
+        self.clock = 0
+
+    def message(self, batch: Sequence[Line]) -> bytes:
+        """Return events as one message of the bus; those that cannot be written are left out."""
+        hostname, pid, utcoffset = self._fields
+        prefix, clock = self._prefix, self.clock
+        found: list[Any] = []
+        for one in batch:
+            clock += 1
+            if isinstance(one, bytes):
+                found.append(msgspec.Raw(b"%s%d,%s" % (prefix, clock, one[1:])))
+            else:
+                one.clock = clock
+                one.hostname, one.pid, one.utcoffset = hostname, pid, utcoffset
+                found.append(one)
+        self.clock = clock
+        try:
+            return _encoder.encode(found)
+        except (TypeError, ValueError, msgspec.MsgspecError):  # half a surrogate pair
+            return _encoder.encode([one for one in found if _is_writable(one)])
 
 
-def stamped(start: bytes, clock: int, body: bytes) -> bytes:
-    """Return an event with the `prefix` of its process and its place in the order."""
-    return b"%s%d,%s" % (start, clock, body[1:])
-
-
-def together(batch: Sequence[bytes]) -> bytes:
-    """Return stamped events as one message of the bus."""
-    return b"[" + b",".join(batch) + b"]"
+def _is_writable(one: Any) -> bool:
+    try:
+        _encoder.encode(one)
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return False
+    return True
 
 
 def read(message: bytes) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celeriac.kernel.errors import WorkerLostError
+from celeriac.kernel.events import Line
 from celeriac.kernel.message import Delivery, Record
 from celeriac.pools.look import answer
 from celeriac.ports.pool import MakeRun, PoolTraits, Run, Running, Sink
@@ -34,7 +35,7 @@ class ThreadFrame:
         """Send states on their way."""
         self._sink.noted(batch)
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Send events on their way."""
         self._sink.told(batch)
 

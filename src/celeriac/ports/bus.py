@@ -32,6 +32,10 @@ class Bus(Protocol):
         """Hand `batch` to whoever is subscribed to `topic` now."""
         ...
 
+    def heard(self, topic: str) -> bool:
+        """Tell whether somebody may be subscribed to `topic` now; true where that is not known."""
+        ...
+
     def subscribe(self, topics: Sequence[str]) -> Subscription:
         """Listen to `topics`."""
         ...

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from celeriac.kernel.events import Line
 from celeriac.kernel.message import Delivery, Record, Settlement
 
 
@@ -49,7 +50,7 @@ class Sink(Protocol):
         """Pass on states that a running task reports."""
         ...
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Pass on events, see `kernel.events`."""
         ...
 
@@ -86,7 +87,7 @@ class TaskFrame(Protocol):
         """Send states that the task reports on their way."""
         ...
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Send events on their way; never waits."""
         ...
 

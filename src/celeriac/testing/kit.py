@@ -30,6 +30,7 @@ from celeriac.client.watcher import Callback, Watcher
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.kernel.clock import ManualClock
 from celeriac.kernel.errors import CeleryError, TaskPredicate, WorkerLostError
+from celeriac.kernel.events import Line
 from celeriac.kernel.message import Buried, Delivery, Envelope, Record, Settlement
 from celeriac.kernel.states import FAILURE, READY_STATES, REVOKED
 from celeriac.kernel.wire import Headers, unpack
@@ -126,7 +127,7 @@ class _Frame:
         """Store at once."""
         self._kit.app.store(batch)
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Send events of the task's own as a program that is no worker does."""
         self._kit.app.tell(batch)
 

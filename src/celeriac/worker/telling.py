@@ -21,7 +21,7 @@ from celeriac.client.signals import (
     task_unknown,
 )
 from celeriac.kernel.errors import Ignore, NotRegistered, Reject, Retry, Terminated, WireError
-from celeriac.kernel.events import Received, Started, Succeeded, event, written
+from celeriac.kernel.events import Line, Received, Started, Succeeded, event
 from celeriac.kernel.failure import traceback_text
 from celeriac.kernel.message import Delivery, Settlement, Verdict
 from celeriac.kernel.redact import bounded_repr
@@ -33,7 +33,7 @@ SIGTERM = 15
 """What a task is said to be terminated by where nothing else is known."""
 
 
-Tell = Callable[[Sequence[bytes]], None]
+Tell = Callable[[Sequence[Line]], None]
 
 
 class Switch(Protocol):
@@ -104,10 +104,7 @@ class Teller:
             iso_time(envelope.not_before) if envelope.not_before else None,
             iso_time(envelope.expires_at) if envelope.expires_at else None,
         )
-        try:
-            self._tell((written(received), written(Started(now, request.id))))
-        except WireError:
-            pass
+        self._tell((received, Started(now, request.id)))
 
     def ended(
         self,
@@ -123,10 +120,7 @@ class Teller:
             # Not one that must run again, since the store was away for what follows it.
             if self._tell is not None and settlement.verdict is Verdict.ACK:
                 now, shown = self._app.clock.time(), bounded_repr(value, limit)
-                try:
-                    self._tell((written(Succeeded(now, request.id, shown, settlement.runtime)),))
-                except WireError:
-                    pass
+                self._tell((Succeeded(now, request.id, shown, settlement.runtime),))
             return
         said: dict[str, Any] = {"uuid": request.id}
         if isinstance(error, Retry):

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from celeriac.client import signals
 from celeriac.client.app import Celeriac
 from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError
+from celeriac.kernel.events import Line
 from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
 from celeriac.kernel.routing import Queue, declared_queues
 from celeriac.kernel.settings import BY_NAME
@@ -54,7 +55,7 @@ class Heart(Part, Protocol):
     @enabled.setter
     def enabled(self, on: bool) -> None: ...
 
-    def put(self, batch: Sequence[bytes]) -> None:
+    def put(self, batch: Sequence[Line]) -> None:
         """Send these soon."""
         ...
 
@@ -69,7 +70,7 @@ class NoFrame:
     :param tell: sends events.
     """
 
-    def __init__(self, tell: Callable[[Sequence[bytes]], None]) -> None:
+    def __init__(self, tell: Callable[[Sequence[Line]], None]) -> None:
         self._tell = tell
 
     def limits(self, soft: float | None, hard: float | None) -> None:
@@ -78,7 +79,7 @@ class NoFrame:
     def noted(self, batch: Sequence[Record]) -> None:
         """Do nothing: nothing runs here."""
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Send events."""
         self._tell(batch)
 
@@ -357,7 +358,7 @@ class Worker:
         if self._settler is not None:
             self._settler.noted(batch)
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Take events, to be sent soon."""
         if self.events is not None:
             self.events.put(batch)

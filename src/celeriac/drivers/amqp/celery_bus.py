@@ -24,10 +24,9 @@ from celeriac.drivers.amqp.steps import Refused, Step
 from celeriac.drivers.amqp.subscription import Subscription
 from celeriac.drivers.amqp.table import Properties
 from celeriac.kernel.celery_events import EXCHANGE as EVENTS
-from celeriac.kernel.celery_events import routed
+from celeriac.kernel.celery_events import repeated
 from celeriac.kernel.celery_pidbox import EXCHANGE as COMMANDS
 from celeriac.kernel.errors import WireError
-from celeriac.kernel.events import read
 
 logger = logging.getLogger("celeriac.amqp")
 
@@ -48,22 +47,22 @@ class CeleryEcho:
         """Say messages of events again."""
         if time.monotonic() < self._quiet_until:
             return
-        events: list[dict[str, Any]] = []
+        again: list[tuple[str, list[tuple[str, bytes]]]] = []
         for message in batch:
             try:
-                events += read(message)
+                again.append(repeated(message))
             except WireError as error:
                 logger.warning("events were not repeated for Celery's monitors: %s", error)
-        if not events:
+        if not again:
             return
         self._server.link()
         if self._epoch != self._server.epoch:
             self._server.ask(lambda: _declared(EVENTS, "topic", durable=True))
             self._epoch = self._server.epoch
-        headers = {"hostname": str(events[0].get("hostname", ""))}
         said = [
-            Outgoing(EVENTS, key, Properties.of(headers, _KNOWN), body)
-            for key, body in routed(events)
+            Outgoing(EVENTS, key, Properties.of({"hostname": hostname}, _KNOWN), body)
+            for hostname, parts in again
+            for key, body in parts
         ]
         ticket = self._server.send(said)
         if ticket.error is not None:

@@ -32,6 +32,9 @@ class MemoryBus:
             if listeners:
                 self._shared.messages.notify_all()
 
+    def heard(self, topic: str) -> bool:
+        return bool(self._listeners.get(topic))
+
     def subscribe(self, topics: Sequence[str]) -> MemorySubscription:
         listener = MemorySubscription(self._shared, self, topics)
         with self._shared.lock:

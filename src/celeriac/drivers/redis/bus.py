@@ -37,11 +37,20 @@ class RedisBus:
         if self._echo is not None and topic == EVENTS:
             self._echo.repeat(batch)
         channel = self._keys.topic + topic
-        if len(batch) == 1:
-            self._server.call("PUBLISH", channel, batch[0])
+        if len(batch) == 1 or topic == EVENTS:  # large ones, which a script would copy
+            for message in batch:
+                self._server.call("PUBLISH", channel, message)
             return
         for start in range(0, len(batch), SLICE):
             self._server.run(TELL, (), (channel, *batch[start : start + SLICE]))
+
+    def heard(self, topic: str) -> bool:
+        """Tell whether somebody listens, or may listen in Celery's way."""
+        if topic == EVENTS and self._echo is not None and self._echo.may_be_heard:
+            return True
+        if self._server.address.kind == "cluster":  # a node knows its own listeners only
+            return True
+        return bool(self._server.call("PUBSUB", "NUMSUB", self._keys.topic + topic)[1])
 
     def subscribe(self, topics: Sequence[str]) -> RedisSubscription:
         """Listen to topics from now on."""

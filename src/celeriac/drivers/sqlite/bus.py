@@ -53,12 +53,14 @@ class SQLiteBus:
                     "DELETE FROM news WHERE topic = ? AND at < ?", (topic, now - EVENTS_KEPT_FOR)
                 )
 
-        if batch and (topic != EVENTS or self._is_anyone_listening()):
+        if batch and self.heard(topic):
             self._db.write(work)
             self._db.ringer.waiters()
 
-    def _is_anyone_listening(self) -> bool:
+    def heard(self, topic: str) -> bool:
         """Tell whether somebody listens to events: many megabytes that nobody would read otherwise."""
+        if topic != EVENTS:
+            return True
         self._db.open()
         try:
             # Looked at each time, ten times a second: what was remembered may be old.

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from celeriac.kernel.errors import SoftTimeLimitExceeded
+from celeriac.kernel.events import Line, written
 from celeriac.kernel.failure import traceback_text
 from celeriac.kernel.message import Record, Settlement
 from celeriac.pools.look import answer
@@ -72,7 +73,7 @@ class _Frame:
         # No socket here: an alarm raised inside a send would leave half a frame on the pipe.
         self._child.note(batch)
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Send events on their way."""
         self._child.tell(batch)
 
@@ -90,7 +91,7 @@ class _Child:
         self._carry = threading.Event()
         self._first_ended = 0.0
         self._noted: deque[Record] = deque()
-        self._told: deque[bytes] = deque(maxlen=MOST_TOLD)
+        self._told: deque[Line] = deque(maxlen=MOST_TOLD)
         self._broken: list[tuple[int, str]] = []
         self._back: list[int] = []
         self._running: dict[int, str] = {}
@@ -190,7 +191,7 @@ class _Child:
         self._noted.extend(batch)
         self._carry.set()
 
-    def tell(self, batch: Sequence[bytes]) -> None:
+    def tell(self, batch: Sequence[Line]) -> None:
         """Leave events for the courier; the oldest are lost when there are too many."""
         self._told.extend(batch)
         self._carry.set()
@@ -206,7 +207,7 @@ class _Child:
 
     def _flush_all(self) -> None:
         noted = [self._noted.popleft() for _ in range(len(self._noted))]
-        told = [self._told.popleft() for _ in range(len(self._told))]
+        told = written([self._told.popleft() for _ in range(len(self._told))])
         if noted or told:
             self.send(Report(noted=noted, told=told))
         ended = []

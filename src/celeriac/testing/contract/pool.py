@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.kernel.errors import Terminated, WorkerLostError
+from celeriac.kernel.events import Line
 from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
 from celeriac.ports.pool import MakeRun, Pool, Run, TaskFrame
 from celeriac.testing.eventually import eventually, in_thread
@@ -150,7 +151,7 @@ class Heard:
         self.back: list[Delivery] = []
         self.gone: list[tuple[Delivery, Exception]] = []
         self.notes: list[Record] = []
-        self.events: list[bytes] = []
+        self.events: list[Line] = []
         self.failures: list[str] = []
 
     def ended(self, batch: Sequence[Settlement]) -> None:
@@ -168,7 +169,7 @@ class Heard:
         with self._lock:
             self.gone.append((delivery, error))
 
-    def told(self, batch: Sequence[bytes]) -> None:
+    def told(self, batch: Sequence[Line]) -> None:
         """Keep events."""
         with self._lock:
             self.events += batch
