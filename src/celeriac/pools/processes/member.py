@@ -45,7 +45,7 @@ class Member:
         """Since when its pipe has ended; 0 for not."""
         self.orphaned_at = 0.0
         """Since when the zygote is dead that had it made; 0 for not."""
-        self.idle = (-1, 0.0)
+        self.idle: tuple[int, float] = (-1, 0.0)
         """What it had begun last when it was first seen to run nothing, and since when."""
 
 
