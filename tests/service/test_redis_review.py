@@ -437,3 +437,57 @@ def test_one_coroutines_odd_envelope_fails_no_other(family: RedisFamily) -> None
     assert good is None
     assert isinstance(bad, Exception)
     assert broker.count(["q"])["q"].ready == 1
+
+
+@pytest.mark.parametrize("make", [task, celery_task])
+@pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.RETRY])
+def test_what_follows_cannot_be_sent_and_the_task_is_not_ended_half_way(
+    server: RedisServer, family: RedisFamily, make: Any, verdict: Verdict
+) -> None:
+    broker = family.broker()
+    server.cli("SET", "taken", "by another program")
+    broker.publish([make("a"), make("b")])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    first, second = consumer.claim(2, wait=0)
+    follow = (celery_task("good", "good", priority=9), celery_task("bad", "taken", priority=9))
+    record = Record(first.envelope.id, "SUCCESS", b'{"status": "SUCCESS"}')
+    batch = [
+        Settlement(first, verdict, record=record, publish=follow, again=first.envelope),
+        Settlement(second, Verdict.ACK),
+    ]
+    with pytest.raises(BrokerRejected, match="taken is no list"):
+        consumer.settle(batch)
+    assert family.results().fetch([first.envelope.id]) == {}
+    assert server.cli("LLEN", "good") == 0
+    # Both are still held, and end in another way.
+    refused = Settlement(first, Verdict.BURY, reason="its outcome was refused")
+    assert list(consumer.settle([refused, Settlement(second, Verdict.ACK)])) == []
+    assert [one.envelope.id for one in broker.buried(limit=9)] == [first.envelope.id]
+    consumer.close()
+
+
+def test_a_batch_with_a_message_that_cannot_be_sent_is_not_sent_half(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    server.cli("SET", "taken", "by another program")
+    batch = [celery_task("a", "good", priority=9), celery_task("b", "taken", priority=9)]
+    with pytest.raises(BrokerRejected, match="taken is no list"):
+        family.broker().publish(batch)
+    assert server.cli("LLEN", "good") == 0
+
+
+def test_the_list_that_a_message_came_from_is_none_any_more(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker = family.broker()
+    broker.publish([celery_task("a", priority=9), celery_task("b", priority=9)])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    first, second = consumer.claim(2, wait=0)
+    server.cli("SET", "q", "by another program")
+    later = Settlement(second, Verdict.RETRY, again=second.envelope)
+    with pytest.raises(BrokerRejected, match="q is no list"):
+        consumer.settle([Settlement(first, Verdict.RELEASE), later])
+    released = [Settlement(one, Verdict.RELEASE) for one in (first, second)]
+    assert list(consumer.settle(released)) == []
+    assert sorted(names(consumer.claim(2, wait=0, suspects=2))) == ["a", "b"]
+    consumer.close()

@@ -81,7 +81,7 @@ local function promote_celery(queue, now, most)
     if value then
       redis.call('HDEL', P .. 'cm', tag)
       local losses, list, raw = open_aside(value)
-      if losses > 0 then
+      if losses > 0 or not is_list(list) then
         set_apart(tag, losses, queue, list, raw)
       else
         redis.call('RPUSH', list, raw)
