@@ -20,7 +20,7 @@ from celeriac.client.publisher import Publisher
 from celeriac.client.sender import Sender
 from celeriac.drivers.redis import RedisFamily
 from celeriac.drivers.redis.consumer import RedisConsumer
-from celeriac.drivers.redis.script import CLAIM, Script
+from celeriac.drivers.redis.script import CELERY_CLAIM, CLAIM, Script
 from celeriac.kernel.errors import BrokerFull, BrokerRejected, BrokerUnavailable
 from celeriac.kernel.message import Delivery, Envelope, Group, Part, Record, Settlement, Verdict
 from celeriac.kernel.wire import Headers, pack
@@ -437,3 +437,178 @@ def test_one_coroutines_odd_envelope_fails_no_other(family: RedisFamily) -> None
     assert good is None
     assert isinstance(bad, Exception)
     assert broker.count(["q"])["q"].ready == 1
+
+
+@pytest.mark.parametrize("make", [task, celery_task])
+@pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.RETRY])
+def test_what_follows_cannot_be_sent_and_the_task_is_not_ended_half_way(
+    server: RedisServer, family: RedisFamily, make: Any, verdict: Verdict
+) -> None:
+    broker = family.broker()
+    server.cli("SET", "taken", "by another program")
+    broker.publish([make("a"), make("b")])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    first, second = consumer.claim(2, wait=0)
+    follow = (celery_task("good", "good", priority=9), celery_task("bad", "taken", priority=9))
+    record = Record(first.envelope.id, "SUCCESS", b'{"status": "SUCCESS"}')
+    batch = [
+        Settlement(first, verdict, record=record, publish=follow, again=first.envelope),
+        Settlement(second, Verdict.ACK),
+    ]
+    with pytest.raises(BrokerRejected, match="taken is no list"):
+        consumer.settle(batch)
+    assert family.results().fetch([first.envelope.id]) == {}
+    assert server.cli("LLEN", "good") == 0
+    # Both are still held, and end in another way.
+    refused = Settlement(first, Verdict.BURY, reason="its outcome was refused")
+    assert list(consumer.settle([refused, Settlement(second, Verdict.ACK)])) == []
+    assert [one.envelope.id for one in broker.buried(limit=9)] == [first.envelope.id]
+    consumer.close()
+
+
+def test_a_batch_with_a_message_that_cannot_be_sent_is_not_sent_half(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    server.cli("SET", "taken", "by another program")
+    batch = [celery_task("a", "good", priority=9), celery_task("b", "taken", priority=9)]
+    with pytest.raises(BrokerRejected, match="taken is no list"):
+        family.broker().publish(batch)
+    assert server.cli("LLEN", "good") == 0
+
+
+def test_the_list_that_a_message_came_from_is_none_any_more(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker = family.broker()
+    broker.publish([celery_task("a", priority=9), celery_task("b", priority=9)])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    first, second = consumer.claim(2, wait=0)
+    server.cli("SET", "q", "by another program")
+    later = Settlement(second, Verdict.RETRY, again=second.envelope)
+    with pytest.raises(BrokerRejected, match="q is no list"):
+        consumer.settle([Settlement(first, Verdict.RELEASE), later])
+    released = [Settlement(one, Verdict.RELEASE) for one in (first, second)]
+    assert list(consumer.settle(released)) == []
+    assert sorted(names(consumer.claim(2, wait=0, suspects=2))) == ["a", "b"]
+    consumer.close()
+
+
+# -- on the way to the worker ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [task, celery_task])
+def test_what_is_asked_for_again_is_not_given_back_on_its_way_to_the_worker(
+    family: RedisFamily, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    broker = family.broker()
+    broker.publish([make("a")])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    run = family.server.run
+    wanted = CLAIM if make is task else CELERY_CLAIM
+
+    def lost(which: Any, keys: Any, args: Any) -> Any:
+        found = run(which, keys, args)
+        if which is wanted:
+            raise BrokerUnavailable("the reply was lost")
+        return found
+
+    monkeypatch.setattr(family.server, "run", lost)
+    with pytest.raises(BrokerUnavailable):
+        consumer.claim(1, wait=0)
+    monkeypatch.setattr(family.server, "run", run)
+    consumer.extend([], lease=60)
+    (held,) = consumer.claim(1, wait=0)
+    # The worker has it in its hands, and has not noted it yet.
+    consumer.extend([], lease=60)
+    assert list(consumer.settle([Settlement(held, Verdict.ACK)])) == []
+    consumer.close()
+
+
+@pytest.mark.parametrize("make", [task, celery_task])
+def test_what_is_long_on_its_way_is_not_given_back(
+    family: RedisFamily, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    broker = family.broker()
+    broker.publish([make("a")])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    run = family.server.run
+    wanted = CLAIM if make is task else CELERY_CLAIM
+
+    def slow(which: Any, keys: Any, args: Any) -> Any:
+        found = run(which, keys, args)
+        if which is wanted:
+            for _ in range(3):
+                consumer.extend([], lease=60)
+        return found
+
+    monkeypatch.setattr(family.server, "run", slow)
+    (held,) = consumer.claim(1, wait=0)
+    monkeypatch.setattr(family.server, "run", run)
+    assert list(consumer.settle([Settlement(held, Verdict.ACK)])) == []
+    consumer.close()
+
+
+def test_outcomes_that_were_given_up_are_not_remembered(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker = family.broker()
+    broker.publish([task(f"t{n}") for n in range(20)])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    held = list(consumer.claim(20, wait=0))
+    server.cli("CONFIG", "SET", "requirepass", "another")
+    try:
+        server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        for delivery in held:
+            # The last attempt: the engine gives up at the end of the lease.
+            delivery.lease_until = time.monotonic()
+            with pytest.raises(BrokerUnavailable):
+                consumer.settle([Settlement(delivery, Verdict.ACK)])
+    finally:
+        server.cli("CONFIG", "SET", "requirepass", "")
+    assert len(consumer._maybe) <= 1
+    consumer.close()
+
+
+# -- many queues -------------------------------------------------------------------------------------
+
+
+def test_names_of_empty_queues_are_forgotten_where_there_are_many(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker = family.broker()
+    broker.declare([f"reply-{n}" for n in range(1_500)])
+    broker.publish([task("waits", "kept"), task("later", "due", not_before=time.time() + 60)])
+
+    def names_left() -> int:
+        server.cli("HDEL", "{celeriac}:t", "tick")  # as if time had passed
+        broker.upkeep(time.time())
+        return int(server.cli("SCARD", "{celeriac}:queues"))
+
+    eventually(lambda: names_left() <= 1_000)
+    found = broker.count([])
+    assert (found["kept"].ready, found["due"].delayed) == (1, 1)
+    broker.publish([task("new", "reply-1")])
+    assert broker.count([])["reply-1"].ready == 1
+
+
+def test_upkeep_of_celerys_lists_looks_only_at_queues_with_something_delayed(
+    server: RedisServer, family: RedisFamily
+) -> None:
+    broker = family.broker()
+    broker.declare([f"idle-{n}" for n in range(900)])
+    broker.publish([celery_task("a", not_before=time.time() + 0.5)])
+    consumer = broker.consume(["q"], owner="w", lease=60)
+    assert consumer.claim(1, wait=0) == ()
+    assert server.cli("SMEMBERS", "{celeriac}:cdq") == {b"q"}
+    server.cli("CONFIG", "RESETSTAT")
+    broker.upkeep(time.time())
+    ranges = server.info("commandstats")["cmdstat_zrangebyscore"]["calls"]
+    assert ranges < 10
+
+    def promoted() -> bool:
+        broker.upkeep(time.time())
+        return int(server.cli("LLEN", "q\x06\x169")) == 1
+
+    eventually(promoted)
+    assert server.cli("EXISTS", "{celeriac}:cdq") == 0
+    consumer.close()

@@ -39,10 +39,9 @@ def close_celery(app: Any) -> None:
         if hasattr(consumer, "_pubsub"):
             # A result that is held longer finds nothing to unsubscribe from.
             consumer._pubsub = None
-    client = vars(backend).get("client")
-    if client is not None:
-        client.close()
-        client.connection_pool.disconnect()
+    pool = getattr(vars(backend).get("client"), "connection_pool", None)
+    if pool is not None:
+        pool.disconnect()
     # All of the process: those of one URL are shared, and an app makes new ones when it needs some.
     kombu.pools.reset()
     app.close()

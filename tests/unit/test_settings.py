@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.support.source import parsed
 
 from celeriac.kernel.config import Config, UnknownSetting
 from celeriac.kernel.settings import BY_NAME, FOREIGN, OLD_NAMES, SETTINGS
@@ -184,3 +186,24 @@ def test_the_page_is_up_to_date() -> None:
     )
     for name in BY_NAME:
         assert f"| `{name}` |" in tool.page()
+
+
+def test_every_setting_is_read_somewhere_or_says_why_it_is_not() -> None:
+    source = PROJECT / "src" / "celeriac"
+    read: set[str] = set()
+    for path in source.rglob("*.py"):
+        if path == source / "kernel" / "settings.py":
+            continue
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Attribute):
+                owner = ast.unparse(node.value)
+                if owner.endswith("conf") or "config" in owner:
+                    read.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                read.add(node.value)
+    unread = {setting.name for setting in SETTINGS if not setting.ignored} - read
+    assert not unread, "implement it, or say in `ignored` why it has no effect"
+    page = (PROJECT / "docs" / "settings.md").read_text()
+    for setting in SETTINGS:
+        if setting.ignored:
+            assert len(setting.ignored) > 20 and f"`{setting.name}`" in page

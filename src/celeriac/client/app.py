@@ -19,7 +19,6 @@ import socket
 import sys
 import threading
 import weakref
-import zoneinfo
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -41,7 +40,7 @@ from celeriac.client.transport import driver_options, with_redis_parts
 from celeriac.client.watcher import Watcher
 from celeriac.kernel import config as configuration
 from celeriac.kernel import schedules as schedule_kinds
-from celeriac.kernel.clock import SYSTEM_CLOCK, Clock
+from celeriac.kernel.clock import LOCAL, SYSTEM_CLOCK, Clock
 from celeriac.kernel.config import Config
 from celeriac.kernel.errors import (
     BackendStoreError,
@@ -259,11 +258,12 @@ class Celeriac:
 
     @property
     def timezone(self) -> dt.tzinfo:
-        """The time zone of naive datetimes: `timezone`, UTC where it is not set."""
+        """The time zone of naive datetimes: `timezone`; where it is not set, UTC, or by `enable_utc`
+        the machine's."""
         zone = self.conf.timezone
         if zone is None:
-            return dt.UTC
-        return zone if isinstance(zone, dt.tzinfo) else zoneinfo.ZoneInfo(str(zone))
+            return dt.UTC if self.conf.enable_utc else LOCAL
+        return schedule_kinds.zone_of(zone)
 
     def now(self) -> dt.datetime:
         """Return the current time in the app's time zone."""

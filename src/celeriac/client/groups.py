@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from typing import TYPE_CHECKING, Any, cast
 
 from celeriac.client.current import get_current_app
+from celeriac.client.records import result_codec
 from celeriac.client.result import AsyncResult, assert_may_block, result_from_tuple
 from celeriac.kernel.errors import DecodeError, TimeoutError
 from celeriac.kernel.ids import uuid
@@ -538,13 +539,14 @@ class GroupResult(ResultSet):
         """Return a saved group; None where there is none.
 
         :raises DecodeError: it cannot be read with `result_serializer`.
+        :raises ContentDisallowed: results must not be read with it.
         """
         app = app or cls._app or get_current_app()
         key = TASKSET + id
         record = app.results.fetch([key]).get(key)
         if record is None or record.body is None:
             return None
-        meta = find_codec(app.conf.result_serializer).loads(record.body)
+        meta = result_codec(app).loads(record.body)
         try:
             return cast("GroupResult", result_from_tuple(meta["result"], app))
         except (KeyError, TypeError, ValueError) as error:

@@ -6,6 +6,7 @@ Owns: make_record, read_meta, result_reader.  May import: kernel, ports, client.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from celeriac.kernel.errors import BackendGetMetaError, DecodeError, EncodeError
 from celeriac.kernel.failure import describe, rebuild
 from celeriac.kernel.message import Record
 from celeriac.kernel.states import EXCEPTION_STATES
-from celeriac.ports.registry import find_codec
+from celeriac.ports.codec import Codec
+from celeriac.ports.registry import accept, find_codec
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
@@ -84,15 +86,35 @@ def _extended(request: Context) -> dict[str, Any]:
     return extended
 
 
+def result_codec(app: Celeriac) -> Codec:
+    """Return the codec that results are read with.
+
+    :raises ContentDisallowed: `result_accept_content`, or `accept_content`, does not name it.
+    """
+    conf = app.conf
+    allowed = conf.result_accept_content
+    return _accepted(
+        conf.result_serializer, tuple(conf.accept_content if allowed is None else allowed)
+    )
+
+
+@functools.lru_cache(64)
+def _accepted(name: str, allowed: tuple[str, ...]) -> Codec:
+    codec = find_codec(name)
+    accept(allowed).check(codec.content_type)
+    return codec
+
+
 def read_meta(app: Celeriac, record: Record) -> dict[str, Any]:
     """Return the meta of a record, with an exception rebuilt where its state says one.
 
     :raises BackendGetMetaError: the record cannot be read with `result_serializer`.
+    :raises ContentDisallowed: results must not be read with it.
     """
     if record.body is None:
         return {"status": record.state, "result": None, "traceback": None, "children": []}
     try:
-        meta = find_codec(app.conf.result_serializer).loads(record.body)
+        meta = result_codec(app).loads(record.body)
         state = meta["status"]
     except (DecodeError, KeyError, TypeError) as error:
         raise BackendGetMetaError(
@@ -109,7 +131,7 @@ def result_reader(app: Celeriac) -> Callable[[Record], Any]:
 
     That raises BackendGetMetaError as `read_meta` does.
     """
-    loads = find_codec(app.conf.result_serializer).loads
+    loads = result_codec(app).loads
 
     def read(record: Record) -> Any:
         body = record.body

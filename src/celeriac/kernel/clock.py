@@ -1,11 +1,12 @@
 """The one place where time comes from, so that tests can move it.
 
-Owns: Clock, SystemClock, ManualClock.
+Owns: Clock, SystemClock, ManualClock, LocalZone, LOCAL.
 May import: the standard library only.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import time as _time
 from typing import Protocol
 
@@ -59,3 +60,51 @@ class ManualClock:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+class LocalZone(dt.tzinfo):
+    """The machine's own time zone, as it is at each date."""
+
+    def utcoffset(self, when: dt.datetime | None) -> dt.timedelta | None:
+        """Return how far a date is before UTC."""
+        return None if when is None else self._there(when).utcoffset()
+
+    def dst(self, when: dt.datetime | None) -> dt.timedelta | None:
+        """Return how far a date is moved by summer time."""
+        if when is None:
+            return None
+        moved = _time.localtime(self._there(when).timestamp()).tm_isdst > 0
+        return dt.timedelta(seconds=_time.timezone - _time.altzone if moved else 0)
+
+    def tzname(self, when: dt.datetime | None) -> str | None:
+        """Return the zone's short name at a date."""
+        return "local" if when is None else self._there(when).tzname()
+
+    def fromutc(self, when: dt.datetime) -> dt.datetime:
+        """Return a date of UTC in this zone."""
+        there = when.replace(tzinfo=dt.UTC).astimezone()
+        found = there.replace(tzinfo=self)
+        # The second of two equal hours, where a clock was put back.
+        return found if found.utcoffset() == there.utcoffset() else found.replace(fold=1)
+
+    @staticmethod
+    def _there(when: dt.datetime) -> dt.datetime:
+        return when.replace(tzinfo=None).astimezone()
+
+    def __str__(self) -> str:
+        return "local"
+
+    def __repr__(self) -> str:
+        return "LocalZone()"
+
+    def __reduce__(self) -> tuple[type[LocalZone], tuple[()]]:
+        return LocalZone, ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalZone)
+
+    def __hash__(self) -> int:
+        return hash(LocalZone)
+
+
+LOCAL = LocalZone()

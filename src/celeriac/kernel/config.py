@@ -127,7 +127,7 @@ def _float(value: Any) -> float:
 
 
 def _zone(value: Any) -> None:
-    if isinstance(value, str) and value != "UTC":
+    if isinstance(value, str) and value not in ("UTC", "local"):
         ZoneInfo(value)
 
 

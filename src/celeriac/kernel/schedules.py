@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 from zoneinfo import ZoneInfo
 
-from celeriac.kernel.clock import SYSTEM_CLOCK
+from celeriac.kernel.clock import LOCAL, SYSTEM_CLOCK
 from celeriac.kernel.crontab import (
     DAY_OF_MONTH,
     DAY_OF_WEEK,
@@ -48,6 +48,8 @@ def zone_of(zone: str | _dt.tzinfo) -> _dt.tzinfo:
         return zone
     if zone.upper() == "UTC":
         return _dt.UTC
+    if zone == str(LOCAL):
+        return LOCAL
     try:
         return ZoneInfo(zone)
     except (LookupError, OSError, ValueError) as error:
@@ -136,8 +138,9 @@ class Schedule:
 
     @property
     def utc_enabled(self) -> bool:
-        """Always true: times are kept in UTC."""
-        return True
+        """The app's `enable_utc`; times are kept in UTC in any case."""
+        app = self.app
+        return True if app is None else bool(app.conf.enable_utc)
 
     def now(self) -> _dt.datetime:
         """Return the current time."""

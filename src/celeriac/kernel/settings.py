@@ -90,14 +90,19 @@ SETTINGS: tuple[Setting, ...] = (
         "Codecs that a worker takes messages of.",
         ("CELERY_ACCEPT_CONTENT",),
     ),
-    Setting("enable_utc", "bool", True, "Times on the wire are UTC; they always are."),
+    Setting(
+        "enable_utc",
+        "bool",
+        True,
+        "Where `timezone` is not set: whether that is UTC; if not, it is the machine's own.",
+    ),
     Setting("imports", "list", (), "Modules to import in a worker.", ("CELERY_IMPORTS",)),
     Setting("include", "list", (), "More modules to import in a worker.", ("CELERY_INCLUDE",)),
     Setting(
         "timezone",
         "any?",
         None,
-        "Time zone of naive datetimes, by name; UTC where it is not set.",
+        "Time zone of naive datetimes, by name (`local`: the machine's); by `enable_utc` where it is not set.",
         ("CELERY_TIMEZONE",),
     ),
     # events

@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from celeriac.client.app import shared_task
 from celeriac.client.current import get_current_app
+from celeriac.client.records import result_codec
 from celeriac.kernel.errors import ImproperlyConfigured
 from celeriac.kernel.ids import uuid
 from celeriac.kernel.message import Record
@@ -154,7 +155,7 @@ def _keep(app: Any, task_id: str, call: dict[str, Any], fence: tuple[int, int] =
 def _meta(app: Any, record: Record) -> dict[str, Any]:
     if record.body is None:
         return {"result": None}
-    found: dict[str, Any] = find_codec(app.conf.result_serializer).loads(record.body)
+    found: dict[str, Any] = result_codec(app).loads(record.body)
     return found
 
 

@@ -47,6 +47,9 @@ TICK_MS, GAP_MS, GRACE_MS = 500, 5_000, 10_000
 """Milliseconds between upkeeps of all workers together; without upkeep after which leases are
 given time; and how much."""
 
+MOST_NAMES = 1_000
+"""Names of queues that are kept whether there is anything in them or not."""
+
 
 class RedisBroker:
     """Queues of one database.
@@ -227,7 +230,7 @@ class RedisBroker:
         """Give back what dead workers had, make due messages ready; by the server's clock."""
         if time.monotonic() < self._others_until:
             return
-        if self._run(UPKEEP, TICK_MS, GAP_MS, GRACE_MS, self._own) < 0:
+        if self._run(UPKEEP, TICK_MS, GAP_MS, GRACE_MS, self._own, MOST_NAMES) < 0:
             self._others_until = time.monotonic() + LET_OTHERS
         elif self._keys.celery is not None:
             celery_lists.upkeep(self._server, self._keys, self._keys.celery)

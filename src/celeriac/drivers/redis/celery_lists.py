@@ -11,8 +11,10 @@ May import: kernel, ports, drivers.redis.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -75,6 +77,10 @@ class CeleryLists:
         self._head = (keys.prefix, holder, layout.unacked, layout.index)
         self.unsure = ""
         """The token of a claim whose messages may not have been seen."""
+        self._in_flight = ""
+        """The token of a claim that the server is asked for just now."""
+        self._handing = threading.Lock()
+        """Held while what was taken for a stray is asked for again, or given back."""
         self._strays: set[str] = set()
         """Tags that are held and that nobody here knows of."""
         self._taken = False
@@ -99,12 +105,17 @@ class CeleryLists:
         for queue in queues:
             args += (queue, layout.tail(queue), layout.binding(queue)[0], *layout.lists(queue))
         until = time.monotonic() + self._lease
-        self.unsure = token
+        self.unsure = self._in_flight = token
         try:
-            due, broken, known, now, *flat = self._run(CELERY_CLAIM, *args)
+            with self._handing if again else contextlib.nullcontext():
+                due, broken, known, now, *flat = self._run(CELERY_CLAIM, *args)
+                if again:
+                    self._strays = set()
         except BrokerRejected:
             self.unsure = ""  # it was not run
             raise
+        finally:
+            self._in_flight = ""
         if not again:
             self.due = time.monotonic() + max(0.0, float(due)) if due else float("inf")
             self.known = frozenset(
@@ -234,18 +245,27 @@ class CeleryLists:
         tags = [str(delivery.receipt) for delivery in held]
         count, *stale = self._run(CELERY_EXTEND, int(lease * 1000), *tags)
         self._taken = bool(count)
-        strays: set[str] = set()
-        if count > len(tags) - len(stale):
-            # A refused settlement leaves one, whose lease would be renewed for ever.  What is just on
-            # its way to the worker, or being settled, looks the same, but not twice.
-            key = f"{self._keys.prefix}ch:{self._head[1]}"
-            strays = {tag.decode() for tag in self._server.call("HKEYS", key)} - set(tags)
-            lost = strays & self._strays - {tag for tag, _ in ending}
-            if lost:
-                self._run(CELERY_SETTLE, *(arg for tag in lost for arg in _plain("X", tag, "")))
-                strays -= lost
-        self._strays = strays
+        with self._handing:
+            strays = count > len(tags) - len(stale)
+            self._strays = self._look_for_strays(tags, ending) if strays else set()
         return [int(position) for position in stale]
+
+    def _look_for_strays(
+        self, tags: Collection[str], ending: Collection[tuple[str, str]]
+    ) -> set[str]:
+        """Give back what is held and nobody here knows of; return what may be such.
+
+        A refused settlement leaves one, whose lease would be renewed for ever.  What is just on its
+        way to the worker, or being settled, looks the same, but not twice.
+        """
+        there = self._server.call("HKEYS", f"{self._keys.prefix}ch:{self._head[1]}")
+        coming = self._in_flight
+        strays = {tag.decode() for tag in there} - set(tags)
+        strays = {tag for tag in strays if not (coming and tag.startswith(f"{coming}-"))}
+        lost = strays & self._strays - {tag for tag, _ in ending}
+        if lost:
+            self._run(CELERY_SETTLE, *(arg for tag in lost for arg in _plain("X", tag, "")))
+        return strays - lost
 
     def close(self) -> None:
         """Give back what is held, as lost."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -72,8 +73,12 @@ class RedisConsumer:
         self._closed = False
         self._unsure = ""
         """The token of a claim whose reply was lost."""
-        self._maybe: set[str] = set()
-        """Tokens and ids of settlements whose reply was lost."""
+        self._in_flight = ""
+        """The token of a claim that the server is asked for just now."""
+        self._handing = threading.Lock()
+        """Held while what was taken for a stray is asked for again, or given back."""
+        self._maybe: dict[str, float] = {}
+        """Tokens and ids of settlements whose reply was lost, and when their leases end."""
         self._ending: set[tuple[str, str]] = set()
         """Tokens and ids that are being settled now."""
         self._strays: frozenset[tuple[str, str]] = frozenset()
@@ -228,14 +233,20 @@ class RedisConsumer:
                 # The next one is asked first the next time: none starves behind a busy one.
                 self._queues = queues = (*queues[1:], queues[0])
             args = (token, limit, suspects, int(self._lease * 1000), *queues)
-        self._unsure = token
+        self._unsure = self._in_flight = token
         try:
-            flat = self._server.run(
-                script, self._keys.messages, (self._keys.prefix, self._holder, *args)
-            )
+            # What was asked for again may have been taken for strays, and is none any more.
+            with self._handing if again else contextlib.nullcontext():
+                flat = self._server.run(
+                    script, self._keys.messages, (self._keys.prefix, self._holder, *args)
+                )
+                if again:
+                    self._strays = frozenset()
         except BrokerRejected as error:
             # A worker that goes away would not see it mended.
             raise BrokerUnavailable(str(error)) from error
+        finally:
+            self._in_flight = ""
         self._unsure, self._bell.rang = "", False
         due = flat[0]
         self._due = float("inf")
@@ -263,13 +274,18 @@ class RedisConsumer:
                 lost = self._settle(batch)
         except BrokerUnavailable:
             # It may have been done: when it is tried again, what is not ours then was settled now.
-            self._maybe |= {task_id + token for token, task_id in names}
+            # After the lease nobody tries it again.
+            now = time.monotonic()
+            self._maybe = {name: until for name, until in self._maybe.items() if until >= now}
+            for settlement in batch:
+                self._maybe[_name(settlement.delivery)] = settlement.delivery.lease_until
             raise
         finally:
             self._ending = set()
         if self._maybe:
-            lost = [d for d in lost if f"{d.envelope.id}{d.receipt}" not in self._maybe]
-            self._maybe -= {task_id + token for token, task_id in names}
+            lost = [delivery for delivery in lost if _name(delivery) not in self._maybe]
+            for settlement in batch:
+                self._maybe.pop(_name(settlement.delivery), None)
         return lost
 
     def _settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
@@ -333,7 +349,8 @@ class RedisConsumer:
         count, *positions = self._server.run(EXTEND, self._keys.messages, args)
         stale = {id(own[n]) for n in positions}
         strays = count > len(own) - len(stale)
-        self._strays = self._look_for_strays(own) if strays else frozenset()
+        with self._handing:
+            self._strays = self._look_for_strays(own) if strays else frozenset()
         if self._celery is not None:
             stale |= {id(theirs[n]) for n in self._celery.extend(theirs, lease, self._ending)}
         # What is just being settled is gone on the server before the settler knows of it.
@@ -358,6 +375,8 @@ class RedisConsumer:
             (mark[:TOKEN].decode(), task_id.decode())
             for task_id, mark in zip(flat[::2], flat[1::2], strict=True)
         }
+        in_flight = self._in_flight
+        there = {one for one in there if one[0] != in_flight}
         there -= {(str(delivery.receipt), delivery.envelope.id) for delivery in held}
         lost = [one for one in there & self._strays if one not in self._ending]
         if lost:
@@ -391,6 +410,10 @@ def _mendable() -> Iterator[None]:
         yield
     except LoginRefused as error:
         raise BrokerUnavailable(str(error)) from error
+
+
+def _name(delivery: Delivery) -> str:
+    return f"{delivery.envelope.id}{delivery.receipt}"
 
 
 def _urgency(delivery: Delivery) -> int:

@@ -12,12 +12,12 @@
     {celeriac}:w:<q>        list   tokens that wake sleepers
     {celeriac}:t            hash   last upkeep
     {celeriac}:oh, :oz, :oe, :os   hash, zsets, counter: standing orders, their order, their ends
-    {celeriac}:queues       set    every queue there ever was
+    {celeriac}:queues       set    the queues; of more than some thousand, only those with messages
     {celeriac}:dq           set    queues with delayed messages
     {celeriac}:g:<id>, :p:<id>     hashes: a group and its filled slots
     {celeriac}:e:<scope>:<name>    hash   an entry of beat; :ed:<scope> zset, by time; :en:<scope> set
     {celeriac}:ev           counter: the versions of entries
-    {celeriac}:cl, :ch:<holder>, :cm, :cd:<q>, :cs:<q>    what comes from Celery's lists, see celery.lua
+    {celeriac}:cl, :ch:<holder>, :cm, :cd:<q>, :cdq, :cs:<q>   what comes from Celery's lists, see celery.lua
     {celeriac}:quarantine:<q>      list   messages from there that cannot be read, as they came
     {celeriac}:f:<id>       string what a record does not say itself
     celery-task-meta-<id>   string Celery's result; in a cluster, with the hash tag before it

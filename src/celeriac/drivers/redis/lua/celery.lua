@@ -49,6 +49,7 @@ local function delay(tag, losses, queue, list, raw, due)
   redis.call('HSET', P .. 'cm', tag, aside_of(losses, list, raw))
   redis.call('ZADD', key, due, tag)
   redis.call('SADD', P .. 'queues', queue)
+  redis.call('SADD', P .. 'cdq', queue)
   if redis.call('ZRANGE', key, 0, 0)[1] == tag then
     ring(queue, 1)
   end
@@ -81,12 +82,15 @@ local function promote_celery(queue, now, most)
     if value then
       redis.call('HDEL', P .. 'cm', tag)
       local losses, list, raw = open_aside(value)
-      if losses > 0 then
+      if losses > 0 or not is_list(list) then
         set_apart(tag, losses, queue, list, raw)
       else
         redis.call('RPUSH', list, raw)
       end
     end
+  end
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('SREM', P .. 'cdq', queue)
   end
   return #due
 end

@@ -4,8 +4,23 @@
 --   R replaced: value is the new message, extra its due time ('' for now), id its list.
 --   D not due before extra.  Q quarantined.
 -- Returns the positions (from 0) of the deliveries that were not the holder's any more.
+local i = 5
+while i <= #ARGV do
+  local at = i + 8 + tonumber(ARGV[i + 5]) * 8 + tonumber(ARGV[i + 6]) * 4
+  local follow = tonumber(ARGV[i + 7])
+  local wrong = refused(at, follow)
+  if ARGV[i] == 'R' and not is_list(ARGV[i + 3]) then
+    wrong = ARGV[i + 3]
+  end
+  if wrong then
+    return no_list(wrong)
+  end
+  i = at + follow * 4
+end
+
 local stale, released, groups = {}, {}, {}
-local position, i = 0, 5
+local position = 0
+i = 5
 while i <= #ARGV do
   local verdict, tag, extra, id, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local records, parts = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6])
@@ -53,7 +68,7 @@ end
 -- The last first: each goes to the end from which the next is taken.
 for n = #released, 1, -1 do
   local tag, losses, queue, list, raw = unpack(released[n])
-  if losses > 0 then
+  if losses > 0 or not is_list(list) then
     set_apart(tag, losses, queue, list, raw)
   else
     redis.call('RPUSH', list, raw)

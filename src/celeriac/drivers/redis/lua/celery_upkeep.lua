@@ -7,7 +7,7 @@ if tonumber(now) * 1000 >= tonumber(redis.call('HGET', P .. 't', 'grace') or 0) 
     lose_all(P .. 'ch:' .. holder)
   end
 end
-for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
+for _, queue in ipairs(redis.call('SMEMBERS', P .. 'cdq')) do
   local count = promote_celery(queue, now, 100)
   if count > 0 then
     ring(queue, count)

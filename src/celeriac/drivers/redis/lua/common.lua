@@ -59,6 +59,31 @@ local function bury_tombstone(id, value)
   end
 end
 
+-- Whether something may be pushed to a key that is not in our namespace.
+local checked = {}
+local function is_list(key)
+  if checked[key] == nil then
+    local kind = redis.call('TYPE', key).ok
+    checked[key] = kind == 'list' or kind == 'none'
+  end
+  return checked[key]
+end
+
+local function no_list(key)
+  return redis.error_reply('WRONGTYPE ' .. key .. ' is no list: Celery keeps its messages there')
+end
+
+-- The first of Celery's lists that `put` could not push to.  Asked before the first write: a script
+-- that ends half way has ended a task and sent only some of what follows it.
+local function refused(at, count)
+  for i = at, at + 4 * count - 1, 4 do
+    local lane = ARGV[i + 1]
+    if string.byte(lane, 1) == 107 and not is_list(string.sub(lane, 3)) then
+      return string.sub(lane, 3)
+    end
+  end
+end
+
 -- A lane that begins with 'k' is one of Celery's lists: the value is the message as Celery reads it.
 local function send_celery(lane, value)
   redis.call('LPUSH', string.sub(lane, 3), value)

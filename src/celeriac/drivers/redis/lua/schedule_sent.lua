@@ -1,7 +1,16 @@
 -- ARGV: P, scope, then for each tick: name, version, next_at, last_at, runs, count, and count times
 -- (id, lane, due, value).  Returns the positions (from 0) of the entries that were moved.
-local E, D, moved = P .. 'e:' .. ARGV[2] .. ':', P .. 'ed:' .. ARGV[2], {}
 local i, position = 3, 0
+while i <= #ARGV do
+  local wrong = refused(i + 6, tonumber(ARGV[i + 5]))
+  if wrong then
+    return no_list(wrong)
+  end
+  i = i + 6 + tonumber(ARGV[i + 5]) * 4
+end
+
+local E, D, moved = P .. 'e:' .. ARGV[2] .. ':', P .. 'ed:' .. ARGV[2], {}
+i = 3
 while i <= #ARGV do
   local name, key, count = ARGV[i], E .. ARGV[i], tonumber(ARGV[i + 5])
   if redis.call('HGET', key, 'v') == ARGV[i + 1] then

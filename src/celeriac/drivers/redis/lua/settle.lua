@@ -7,9 +7,21 @@ local function published(value)
   return struct.unpack('>d', string.sub(value, 20, 27))
 end
 
+local i = 3
+while i <= #ARGV do
+  local at = i + 7 + tonumber(ARGV[i + 4]) * 8 + tonumber(ARGV[i + 5]) * 4
+  local follow = tonumber(ARGV[i + 6])
+  local wrong = refused(at, follow)
+  if wrong then
+    return no_list(wrong)
+  end
+  i = at + follow * 4
+end
+
 local H = P .. 'h:' .. ARGV[2]
 local stale, released, groups = {}, {}, {}
-local position, i = 0, 3
+local position = 0
+i = 3
 while i <= #ARGV do
   local verdict, id, token, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local records, parts = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5])

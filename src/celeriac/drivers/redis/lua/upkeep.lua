@@ -1,4 +1,4 @@
--- ARGV: P, least pause, gap, grace (ms), who asks.
+-- ARGV: P, least pause, gap, grace (ms), who asks, names of queues that are always kept.
 -- Returns how many holders were given up; -1 where somebody else has just looked.
 local now = math.floor(tonumber(seconds()) * 1000)
 local tick, grace, by = unpack(redis.call('HMGET', P .. 't', 'tick', 'grace', 'by'))
@@ -42,6 +42,23 @@ for _, queue in ipairs(redis.call('SMEMBERS', P .. 'dq')) do
   end
   if count > 0 then
     ring(queue, count)
+  end
+end
+
+-- Names of queues are kept for those who count.  Where programs make up new ones all the time, those of
+-- empty queues are forgotten; they are noted again with the next message.
+if redis.call('SCARD', P .. 'queues') > tonumber(ARGV[6]) then
+  for _, queue in ipairs(redis.call('SRANDMEMBER', P .. 'queues', 50)) do
+    local keys = {}
+    for priority = 0, 9 do
+      keys[#keys + 1] = P .. 'r:' .. priority .. ':' .. queue
+    end
+    for _, kind in ipairs({ 's:', 'd:', 'cs:', 'cd:', 'quarantine:' }) do
+      keys[#keys + 1] = P .. kind .. queue
+    end
+    if redis.call('EXISTS', unpack(keys)) == 0 then
+      redis.call('SREM', P .. 'queues', queue)
+    end
   end
 end
 return given_up
