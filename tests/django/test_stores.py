@@ -1,4 +1,4 @@
-"""The stores of Django's database and cache against the contracts, in SQLite files."""
+"""The stores of Django's database and cache against the contracts, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,15 +9,30 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from tests.support.postgres import PostgreSQL
 
 from celeriac import Celeriac
 from celeriac.testing.contract.results import ResultsContract
 from celeriac.testing.contract.schedules import SchedulesContract
 
 
+class Router:
+    """Leads everything to one database, which the tests change."""
+
+    using = "default"
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return Router.using
+
+    db_for_write = db_for_read
+
+    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
+        return True
+
+
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Set Django up in this process, once, with a migrated database."""
+def django_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Set Django up in this process, once."""
     folder = tmp_path_factory.mktemp("django")
     if not settings.configured:
         settings.configure(
@@ -26,10 +41,16 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 "default": {
                     "ENGINE": "django.db.backends.sqlite3",
                     "NAME": folder / "db.sqlite3",
-                    "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+                    "OPTIONS": {
+                        "transaction_mode": "IMMEDIATE",
+                        "timeout": 20,
+                        # Nothing is to outlive the machine, whose disk is slow to say so.
+                        "init_command": "PRAGMA synchronous=OFF",
+                    },
                     "CONN_MAX_AGE": 600,
                 }
             },
+            DATABASE_ROUTERS=[Router()],
             CACHES={
                 "default": {
                     "BACKEND": "django.core.cache.backends.db.DatabaseCache",
@@ -40,19 +61,56 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             USE_TZ=True,
         )
     import django
-    from django.core.management import call_command
-    from django.db import connections
 
     django.setup()
-    call_command("migrate", verbosity=0)
-    call_command("createcachetable")
-    yield folder
+    return folder
+
+
+def _migrated(alias: str) -> None:
+    from django.core.management import call_command
+
+    call_command("migrate", database=alias, verbosity=0)
+    call_command("createcachetable", database=alias)
+
+
+@pytest.fixture(scope="module")
+def sqlite(django_here: Path) -> Iterator[str]:
+    """Migrate the SQLite file; give its alias."""
+    from django.db import connections
+
+    _migrated("default")
+    yield "default"
     connections.close_all()
 
 
+@pytest.fixture(scope="module")
+def postgresql(django_here: Path, postgres: PostgreSQL) -> Iterator[str]:
+    """Migrate a PostgreSQL database, reached through a pool; give its alias."""
+    from django.db import connections
+
+    here = {**postgres.database(), "OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}}
+    complete = connections.configure_settings({"default": {}, "postgres": here})
+    connections.settings["postgres"] = complete["postgres"]
+    Router.using = "postgres"
+    _migrated("postgres")
+    Router.using = "default"
+    yield "postgres"
+    connections["postgres"].close()
+    connections["postgres"].close_pool()
+    del connections.settings["postgres"], connections["postgres"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have everything in one database or the other; give its alias."""
+    alias: str = request.getfixturevalue(request.param)
+    monkeypatch.setattr(Router, "using", alias)
+    return alias
+
+
 @pytest.fixture
-def empty(database: Path) -> Iterator[None]:
-    """Begin with empty tables."""
+def empty(database: str) -> Iterator[None]:
+    """End with empty tables."""
     from django.apps import apps
     from django.core.cache import cache
     from django.db import connections
@@ -131,7 +189,7 @@ def test_writers_at_the_same_time(empty: None) -> None:
     assert {record.fence for record in found.values()} == {(0, 4)} and len(found) == 20
 
 
-def test_migrations_are_those_of_the_models(database: Path) -> None:
+def test_migrations_are_those_of_the_models(django_here: Path) -> None:
     from django.core.management import call_command
 
     call_command("makemigrations", "celeriac", check=True, dry_run=True, verbosity=0)

@@ -7,6 +7,7 @@ May import: celeriac.kernel, django.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -16,6 +17,9 @@ from django.core.exceptions import AppRegistryNotReady
 from django.db import router, transaction
 
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, ImproperlyConfigured
+
+
+_OWN = frozenset({"celeriac-settler", "celeriac-keeper", "celeriac-beat", "celeriac-watcher"})
 
 
 class Store:
@@ -61,10 +65,9 @@ class Store:
         """
         using = self.using
         connection = db.connections[using]
-        alone = not connection.in_atomic_block
-        if alone:
-            # This may be a thread that lives as long as the worker, between no requests.
-            connection.close_if_unusable_or_obsolete()
+        alone, was_open = not connection.in_atomic_block, connection.connection is not None
+        if alone and was_open and _own_thread():
+            _tidy(connection)
         try:
             with transaction.atomic(using) if atomic else contextlib.nullcontext():
                 yield using
@@ -72,16 +75,43 @@ class Store:
             if alone:
                 connection.close()
             _explain(error, using)
-        except (db.DataError, db.IntegrityError, db.NotSupportedError) as error:
+        except (db.DataError, db.IntegrityError, db.NotSupportedError, ValueError) as error:
+            # ValueError: a text that the database's encoding has no form for.
             raise BrokerRejected(f"the database {using!r} refuses it: {error}") from error
         except db.ProgrammingError as error:
             _explain(error, using)
+        finally:
+            if alone and (_own_thread() or not was_open):
+                _let_go(connection)
 
-    def close(self) -> None:
-        """Close this thread's connection, unless it is in a transaction of somebody's."""
+
+    def rest(self) -> None:
+        """Close this thread's connection, if the thread is one of celeriac's: it has nothing to do."""
         connection = db.connections[self.using]
-        if not connection.in_atomic_block:
+        if _own_thread() and not connection.in_atomic_block:
             connection.close()
+
+
+def _own_thread() -> bool:
+    """Return whether this is a thread of celeriac's that looks into the database all the time.
+
+    In others, connections that are open are in use, a cursor that is read from or a lock of the
+    session, and would take these with them; and what is opened there is closed after the look.
+    """
+    return threading.current_thread().name in _OWN
+
+
+def _tidy(connection: Any) -> None:
+    # CONN_MAX_AGE = 0 means "as long as a request": what this thread does has no such end.
+    if connection.settings_dict["CONN_MAX_AGE"] != 0 or connection.errors_occurred:
+        connection.close_if_unusable_or_obsolete()
+
+
+def _let_go(connection: Any) -> None:
+    """Give what was opened for one look back where it is not to be kept: to its pool, above all."""
+    pooled = bool(connection.settings_dict["OPTIONS"].get("pool"))
+    if pooled or (connection.settings_dict["CONN_MAX_AGE"] == 0 and not _own_thread()):
+        connection.close()
 
 
 def _explain(error: Exception, using: str) -> NoReturn:

@@ -160,7 +160,7 @@ class DatabaseResults:
 
     def watch(self) -> PollingWatch:
         """Return a new watch."""
-        return PollingWatch(self.fetch, self._notice)
+        return PollingWatch(self.fetch, self._notice, self._results.rest)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Delete records."""
