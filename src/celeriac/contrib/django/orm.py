@@ -1,6 +1,6 @@
 """What every store in the ORM does: which database, and which of its errors mean "try again".
 
-Owns: Store, OrmBus.  Thread rule: any thread; each has connections of its own.
+Owns: Store, slices, open_here, let_go.  Thread rule: any thread; each has connections of its own.
 May import: celeriac.kernel, django.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from django import db
 from django.apps import apps
@@ -18,7 +18,10 @@ from django.db import router, transaction
 
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, ImproperlyConfigured
 
+T = TypeVar("T")
 
+SLICE = 200
+"""Rows in one statement."""
 _OWN = frozenset({"celeriac-settler", "celeriac-keeper", "celeriac-beat", "celeriac-watcher"})
 
 
@@ -84,12 +87,30 @@ class Store:
             if alone and (_own_thread() or not was_open):
                 _let_go(connection)
 
-
     def rest(self) -> None:
         """Close this thread's connection, if the thread is one of celeriac's: it has nothing to do."""
         connection = db.connections[self.using]
         if _own_thread() and not connection.in_atomic_block:
             connection.close()
+
+
+def slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Give as many at a time as one statement takes."""
+    for start in range(0, len(items), SLICE):
+        yield items[start : start + SLICE]
+
+
+def open_here() -> list[str]:
+    """Return the aliases of the databases that this thread is connected to."""
+    found = db.connections.all(initialized_only=True)
+    return [connection.alias for connection in found if connection.connection is not None]
+
+
+def let_go(were_open: Sequence[str]) -> None:
+    """Give back what was opened since, e.g. by a cache that is a table."""
+    for alias in open_here():
+        if alias not in were_open and not db.connections[alias].in_atomic_block:
+            _let_go(db.connections[alias])
 
 
 def _own_thread() -> bool:

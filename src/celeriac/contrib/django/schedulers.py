@@ -15,7 +15,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Case, F, Min, Q, Value, When
 
 from celeriac.beat.entries import Item, decode
-from celeriac.contrib.django.orm import Store
+from celeriac.contrib.django.orm import Store, slices
 from celeriac.kernel.errors import CeleryError
 from celeriac.kernel.schedules import clocked, crontab, schedule
 from celeriac.kernel.solar import solar
@@ -81,40 +81,44 @@ class DatabaseSchedules:
     def put(self, scope: str, entries: Sequence[Entry]) -> Sequence[str]:
         """Write entries whose version is the stored one."""
         with self._store.access(atomic=True) as using:
-            return [entry.name for entry in entries if not self._put(using, scope, entry)]
+            left = {name for some in slices(entries) for name in self._put(using, scope, some)}
+        return [entry.name for entry in entries if entry.name in left]
 
-    def _put(self, using: str, scope: str, entry: Entry) -> bool:
-        columns: dict[str, Any] = {
-            "spec": entry.spec,
-            "next_at": entry.next_at,
-            "from_code": entry.from_code,
-            "enabled": not entry.paused,
-            "last_at": entry.last_at,
-            "total_run_count": entry.runs,
-            "version": _after(entry.version),
-            "claims": 0,
-            "owner": "",
-            "until": 0.0,
-        }
-        rows = self._rows(using, scope).filter(name=entry.name)
-        if entry.version:
-            former = rows.filter(version=entry.version).values_list("spec", flat=True).first()
-            if former is None:
-                return False
-            if bytes(former) != entry.spec:
-                columns.update(self._fields(using, entry))
-            return bool(rows.filter(version=entry.version).update(**columns))
-        if rows.exists():
-            return False
+    def _put(self, using: str, scope: str, entries: Sequence[Entry]) -> Sequence[str]:
+        """Write some entries; return the names of those left out."""
+        rows = self._rows(using, scope)
+        found = rows.filter(name__in=[entry.name for entry in entries])
+        stored = {row[0]: row[1:] for row in found.values_list("name", "version", "spec")}
+        new, left = [], []
+        for entry in entries:
+            version, spec = stored.get(entry.name, (0, b""))
+            if version != entry.version:
+                left.append(entry.name)
+            elif not version:
+                new.append(entry)
+            else:
+                columns = _columns(entry)
+                if bytes(spec) != entry.spec:
+                    columns.update(self._fields(using, entry))
+                if not rows.filter(name=entry.name, version=version).update(**columns):
+                    left.append(entry.name)
+        return [*left, *self._create(using, scope, new)]
+
+    def _create(self, using: str, scope: str, entries: Sequence[Entry]) -> Sequence[str]:
         model = self._store.model
-        made = model(scope=scope, name=entry.name, **columns, **self._fields(using, entry))
+        made = [
+            model(scope=scope, name=entry.name, **_columns(entry), **self._fields(using, entry))
+            for entry in entries
+        ]
         try:
             with transaction.atomic(using):
                 # Not `save`, which makes these columns from the fields that people edit.
-                model.objects.using(using).bulk_create([made])
-        except IntegrityError:
-            return False
-        return True
+                model.objects.using(using).bulk_create(made)
+        except IntegrityError:  # somebody else was first
+            if len(entries) == 1:
+                return [entries[0].name]
+            return [name for entry in entries for name in self._create(using, scope, [entry])]
+        return []
 
     def _fields(self, using: str, entry: Entry) -> dict[str, Any]:
         """Return what people edit of an entry, as far as they can."""
@@ -170,7 +174,8 @@ class DatabaseSchedules:
     def remove(self, scope: str, names: Sequence[str]) -> int:
         """Delete entries."""
         with self._store.access() as using:
-            return int(self._rows(using, scope).filter(name__in=names).delete()[0])
+            rows = self._rows(using, scope)
+            return sum(int(rows.filter(name__in=some).delete()[0]) for some in slices(names))
 
     def due(
         self, scope: str, now: float, *, limit: int, owner: str = "", lease: float = 0.0
@@ -197,10 +202,16 @@ class DatabaseSchedules:
         """Move entries on; one that was to run once is done."""
         moved = []
         with self._store.access(atomic=True) as using:
+            once = self._rows(using, scope).filter(Q(one_off=True) | Q(clocked__isnull=False))
+            names = [tick.name for tick in ticks if tick.runs > 0]
+            ending = {
+                name
+                for some in slices(names)
+                for name in once.filter(name__in=some).values_list("name", flat=True)
+            }
             for tick in ticks:
                 rows = self._rows(using, scope).filter(name=tick.name, version=tick.version)
-                once = Q(one_off=True) | Q(clocked__isnull=False)
-                done = tick.runs > 0 and rows.filter(once).exists()
+                done = tick.runs > 0 and tick.name in ending
                 changed = rows.update(
                     next_at=None if done else tick.next_at,
                     last_at=tick.last_at,
@@ -221,6 +232,21 @@ class DatabaseSchedules:
             rows = self._rows(using, scope).filter(enabled=True, next_at__gt=after)
             found: float | None = rows.aggregate(first=Min("next_at"))["first"]
             return found
+
+
+def _columns(entry: Entry) -> dict[str, Any]:
+    return {
+        "spec": entry.spec,
+        "next_at": entry.next_at,
+        "from_code": entry.from_code,
+        "enabled": not entry.paused,
+        "last_at": entry.last_at,
+        "total_run_count": entry.runs,
+        "version": _after(entry.version),
+        "claims": 0,
+        "owner": "",
+        "until": 0.0,
+    }
 
 
 def _after(version: int) -> int:
