@@ -1,20 +1,23 @@
 """What every store in the ORM does: which database, and which of its errors mean "try again".
 
-Owns: Store, slices, open_here, let_go.  Thread rule: any thread; each has connections of its own.
+Owns: Store, slices, open_here, let_go, aware, stored.  Thread rule: any thread; each has connections of its own.
 May import: celeriac.kernel, django.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from django import db
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import AppRegistryNotReady
 from django.db import router, transaction
+from django.utils import timezone
 
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, ImproperlyConfigured
 
@@ -92,6 +95,20 @@ class Store:
         connection = db.connections[self.using]
         if _own_thread() and not connection.in_atomic_block:
             connection.close()
+
+
+def aware(moment: dt.datetime) -> dt.datetime:
+    """Return a stored moment with its zone: without USE_TZ, TIME_ZONE is meant."""
+    if timezone.is_aware(moment):
+        return moment
+    return moment.replace(tzinfo=timezone.get_default_timezone())
+
+
+def stored(moment: dt.datetime) -> dt.datetime:
+    """Return a moment as a field takes it: without a zone where USE_TZ is off."""
+    if settings.USE_TZ:
+        return aware(moment)
+    return aware(moment).astimezone(timezone.get_default_timezone()).replace(tzinfo=None)
 
 
 def slices(items: Sequence[T]) -> Iterator[Sequence[T]]:

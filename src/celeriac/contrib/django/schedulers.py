@@ -6,7 +6,9 @@ May import: celeriac.beat, celeriac.ports, django.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,13 +17,16 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Case, F, Min, Q, Value, When
 
 from celeriac.beat.entries import Item, decode
-from celeriac.contrib.django.orm import Store, slices
+from celeriac.contrib.django.orm import Store, slices, stored
 from celeriac.kernel.errors import CeleryError
 from celeriac.kernel.schedules import clocked, crontab, schedule
 from celeriac.kernel.solar import solar
 from celeriac.ports.registry import find_codec
 from celeriac.ports.schedules import Entry, Tick
 
+logger = logging.getLogger("celeriac.beat")
+
+_KINDS = ("interval", "crontab", "solar", "clocked")
 _CLOCKS = {
     "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
     "mysql": "SELECT unix_timestamp(now(6))",
@@ -139,14 +144,14 @@ class DatabaseSchedules:
             "priority": options.get("priority"),
             "headers": _text(options.get("headers") or {}),
             "expire_seconds": seconds,
-            "expires": expires if seconds is None else None,
+            "expires": stored(expires) if isinstance(expires, dt.datetime) else None,
             "misfire": item.misfire,
             **self._schedule_fields(using, item),
         }
 
     def _schedule_fields(self, using: str, item: Item) -> dict[str, Any]:
         found = item.schedule
-        made: dict[str, Any] = dict.fromkeys(("interval", "crontab", "solar", "clocked"))
+        made: dict[str, Any] = dict.fromkeys(_KINDS)
         field: str | None = None
         values: dict[str, Any] = {}
         if type(found) is schedule and not found.relative:
@@ -164,7 +169,9 @@ class DatabaseSchedules:
             where = {"latitude": f"{found.lat:.6f}", "longitude": f"{found.lon:.6f}"}
             field, values = "solar", {"event": found.event, **where}
         elif type(found) is clocked:
-            field, values = "clocked", {"clocked_time": found.clocked_time}
+            moment = found.next_after(float("-inf"))
+            assert moment is not None
+            field, values = "clocked", {"clocked_time": stored(_utc(moment))}
         if field is not None:
             kind = self._store.model._meta.get_field(field).related_model
             rows = kind.objects.using(using)
@@ -181,6 +188,7 @@ class DatabaseSchedules:
         self, scope: str, now: float, *, limit: int, owner: str = "", lease: float = 0.0
     ) -> Sequence[Entry]:
         """Return what is due, and claim it for an owner."""
+        self._describe(scope)
         with self._store.access(atomic=True) as using:
             rows = self._rows(using, scope).filter(enabled=True, next_at__lte=now)
             order = ("next_at", "name")
@@ -197,6 +205,18 @@ class DatabaseSchedules:
             )
             mine = rows.filter(pk__in=keys, owner=owner).order_by(*order)
             return [_entry(row) for row in mine]
+
+    def _describe(self, scope: str) -> None:
+        """Bring in what was written past `save`: `update(enabled=True)`, `bulk_create`, fixtures."""
+        with self._store.access() as using:
+            rows = self._store.model.objects.using(using)
+            known = Q(*((f"{kind}__isnull", False) for kind in _KINDS), _connector=Q.OR)
+            for row in rows.filter(known, scope__in=("", scope), enabled=True, next_at=None):
+                try:
+                    row.save(using=using)
+                except (CeleryError, ValueError, TypeError, OverflowError) as error:
+                    logger.error("the entry %r is disabled: %s", row.name, error)
+                    rows.filter(pk=row.pk).update(enabled=False)
 
     def sent(self, scope: str, ticks: Sequence[Tick]) -> Sequence[str]:
         """Move entries on; one that was to run once is done."""
@@ -272,6 +292,10 @@ def _task_of(spec: bytes) -> str:
         return str(json.loads(spec)["task"])[:200]
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def _utc(instant: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(instant, dt.UTC)
 
 
 def _text(value: Any) -> str:
