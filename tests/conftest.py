@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import PostgreSQL
 from tests.support.project import Project
 from tests.support.rabbitmq import RabbitMQ, rabbitmq_missing
 from tests.support.rabbitmq import start as start_rabbitmq
@@ -36,5 +37,13 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
             pytest.fail(reason)
         pytest.skip(reason)
     server = start_rabbitmq(tmp_path_factory.mktemp("rmq"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """Start one PostgreSQL for all tests of a session; skip where there is none, but not in CI."""
+    server = PostgreSQL().start()
     yield server
     server.stop()

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-dev}
-extras="yaml zstd brotli pydantic redis rabbitmq"
+extras="yaml zstd brotli pydantic redis rabbitmq postgres"
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -1,4 +1,7 @@
-"""A Django project in a folder of its own, with real processes."""
+"""A Django project in a folder of its own, with real processes; and Django in this process.
+
+A process has one Django: here its routers lead to SQLite or to PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from tests.support.postgres import PostgreSQL
 from tests.support.project import Process
 
 SOURCE = Path(__file__).parent / "site"
@@ -99,3 +104,126 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.manage("migrate", "-v0")
     yield made
     made.close()
+
+
+class Router:
+    """Leads everything to one database, which the tests change."""
+
+    using = "default"
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return Router.using
+
+    db_for_write = db_for_read
+
+    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module")
+def django_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Set Django up in this process, once."""
+    folder = tmp_path_factory.mktemp("django")
+    if not settings.configured:
+        settings.configure(
+            INSTALLED_APPS=["celeriac.contrib.django"],
+            DATABASES={
+                "default": {
+                    "ENGINE": "django.db.backends.sqlite3",
+                    "NAME": folder / "db.sqlite3",
+                    "OPTIONS": {
+                        "transaction_mode": "IMMEDIATE",
+                        "timeout": 20,
+                        # Nothing is to outlive the machine, whose disk is slow to say so.
+                        "init_command": "PRAGMA synchronous=OFF",
+                    },
+                    "CONN_MAX_AGE": 600,
+                }
+            },
+            DATABASE_ROUTERS=[Router()],
+            CACHES={
+                "default": {
+                    "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+                    "LOCATION": "cache",
+                    "OPTIONS": {"MAX_ENTRIES": 100_000},
+                },
+            },
+            USE_TZ=True,
+        )
+    import django
+
+    django.setup()
+    return folder
+
+
+def _migrated(alias: str) -> None:
+    from django.core.management import call_command
+
+    call_command("migrate", database=alias, verbosity=0)
+    call_command("createcachetable", database=alias)
+
+
+@pytest.fixture(scope="module")
+def sqlite(django_here: Path) -> Iterator[str]:
+    """Migrate the SQLite file; give its alias."""
+    from django.db import connections
+
+    _migrated("default")
+    yield "default"
+    connections.close_all()
+
+
+@pytest.fixture(scope="module")
+def postgresql(django_here: Path, postgres: PostgreSQL) -> Iterator[str]:
+    """Migrate a PostgreSQL database, reached through a pool; give its alias."""
+    from django.db import connections
+
+    here = {**postgres.database(), "OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}}
+    complete = connections.configure_settings({"default": {}, "postgres": here})
+    connections.settings["postgres"] = complete["postgres"]
+    Router.using = "postgres"
+    _migrated("postgres")
+    Router.using = "default"
+    yield "postgres"
+    connections["postgres"].close()
+    connections["postgres"].close_pool()
+    del connections.settings["postgres"], connections["postgres"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have everything in one database or the other; give its alias."""
+    alias: str = request.getfixturevalue(request.param)
+    monkeypatch.setattr(Router, "using", alias)
+    return alias
+
+
+@pytest.fixture
+def empty(database: str) -> Iterator[None]:
+    """End with empty tables."""
+    from django.apps import apps
+    from django.core.cache import cache
+    from django.db import connections
+
+    yield
+    for model in apps.get_app_config("celeriac").get_models():
+        model.objects.all().delete()
+    cache.clear()
+    connections.close_all()
+
+
+@pytest.fixture(name="settings")
+def django_settings(django_here: Path) -> Iterator[Any]:
+    """Give settings that are put back at the end."""
+    from django.test import override_settings
+
+    class Settings:
+        def __setattr__(self, name: str, value: Any) -> None:
+            one = override_settings(**{name: value})
+            one.enable()
+            undo.append(one)
+
+    undo: list[Any] = []
+    yield Settings()
+    for one in reversed(undo):
+        one.disable()

@@ -1,67 +1,16 @@
-"""The stores of Django's database and cache against the contracts, in SQLite files."""
+"""The stores of Django's database and cache against the contracts, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 
 from celeriac import Celeriac
 from celeriac.testing.contract.results import ResultsContract
 from celeriac.testing.contract.schedules import SchedulesContract
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Set Django up in this process, once, with a migrated database."""
-    folder = tmp_path_factory.mktemp("django")
-    if not settings.configured:
-        settings.configure(
-            INSTALLED_APPS=["celeriac.contrib.django"],
-            DATABASES={
-                "default": {
-                    "ENGINE": "django.db.backends.sqlite3",
-                    "NAME": folder / "db.sqlite3",
-                    "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
-                    "CONN_MAX_AGE": 600,
-                }
-            },
-            CACHES={
-                "default": {
-                    "BACKEND": "django.core.cache.backends.db.DatabaseCache",
-                    "LOCATION": "cache",
-                    "OPTIONS": {"MAX_ENTRIES": 100_000},
-                },
-            },
-            USE_TZ=True,
-        )
-    import django
-    from django.core.management import call_command
-    from django.db import connections
-
-    django.setup()
-    call_command("migrate", verbosity=0)
-    call_command("createcachetable")
-    yield folder
-    connections.close_all()
-
-
-@pytest.fixture
-def empty(database: Path) -> Iterator[None]:
-    """Begin with empty tables."""
-    from django.apps import apps
-    from django.core.cache import cache
-    from django.db import connections
-
-    yield
-    for model in apps.get_app_config("celeriac").get_models():
-        model.objects.all().delete()
-    cache.clear()
-    connections.close_all()
 
 
 class TestDatabaseResults(ResultsContract):
@@ -131,7 +80,7 @@ def test_writers_at_the_same_time(empty: None) -> None:
     assert {record.fence for record in found.values()} == {(0, 4)} and len(found) == 20
 
 
-def test_migrations_are_those_of_the_models(database: Path) -> None:
+def test_migrations_are_those_of_the_models(django_here: Path) -> None:
     from django.core.management import call_command
 
     call_command("makemigrations", "celeriac", check=True, dry_run=True, verbosity=0)

@@ -197,7 +197,7 @@ class PeriodicTaskAdmin(admin.ModelAdmin):
         for entry in queryset:
             try:
                 sent = entry.run()
-            except CeleryError as error:
+            except (CeleryError, TypeError, ValueError) as error:  # arguments that do not fit, too
                 self.message_user(request, f"{entry.name}: {error}", messages.ERROR)
             else:
                 self.message_user(request, f"{entry.name}: sent as {sent.id}")
@@ -213,13 +213,19 @@ class PeriodicTaskAdmin(admin.ModelAdmin):
         self._switch(request, queryset, False)
 
     def _switch(self, request: Any, queryset: Any, enabled: bool) -> None:
+        count = 0
         for entry in queryset:
             entry.enabled = enabled
             try:
                 entry.save()
-            except CeleryError as error:
+            except (CeleryError, ValueError, TypeError, OverflowError) as error:
                 self.message_user(request, f"{entry.name}: {error}", messages.ERROR)
-        count = len(queryset)
+                continue
+            if entry.enabled is not enabled:
+                said = f"{entry.name}: no run of it is to come"
+                self.message_user(request, said, messages.ERROR)
+            else:
+                count += 1
         self.message_user(request, f"{count} {'enabled' if enabled else 'disabled'}")
 
 

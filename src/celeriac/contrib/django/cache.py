@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from django.core.cache import caches
 
+from celeriac.contrib.django.orm import let_go, open_here
 from celeriac.contrib.django.results import CAPS, DatabaseFamily
 from celeriac.contrib.django.watch import Notice, PollingWatch
 from celeriac.kernel.errors import BrokerUnavailable, CeleryError, ImproperlyConfigured
@@ -248,11 +249,13 @@ class _Counted:
 
 
 class _errors:  # noqa: N801 - a with statement reads so
-    """Turn what a cache raises into "try again"."""
+    """Turn what a cache raises into "try again"; keep no connection of a cache that is a table."""
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        self._were_open = open_here()
 
     def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
+        let_go(self._were_open)
         if isinstance(error, Exception) and not isinstance(error, CeleryError):
             raise BrokerUnavailable(f"the cache cannot be used: {error}") from error
 

@@ -1,21 +1,31 @@
 """What every store in the ORM does: which database, and which of its errors mean "try again".
 
-Owns: Store, OrmBus.  Thread rule: any thread; each has connections of its own.
+Owns: Store, slices, open_here, let_go, aware, stored.  Thread rule: any thread; each has connections of its own.
 May import: celeriac.kernel, django.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, NoReturn
+import datetime as dt
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from django import db
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import AppRegistryNotReady
 from django.db import router, transaction
+from django.utils import timezone
 
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, ImproperlyConfigured
+
+T = TypeVar("T")
+
+SLICE = 200
+"""Rows in one statement."""
+_OWN = frozenset({"celeriac-settler", "celeriac-keeper", "celeriac-beat", "celeriac-watcher"})
 
 
 class Store:
@@ -61,10 +71,9 @@ class Store:
         """
         using = self.using
         connection = db.connections[using]
-        alone = not connection.in_atomic_block
-        if alone:
-            # This may be a thread that lives as long as the worker, between no requests.
-            connection.close_if_unusable_or_obsolete()
+        alone, was_open = not connection.in_atomic_block, connection.connection is not None
+        if alone and was_open and _own_thread():
+            _tidy(connection)
         try:
             with transaction.atomic(using) if atomic else contextlib.nullcontext():
                 yield using
@@ -72,16 +81,75 @@ class Store:
             if alone:
                 connection.close()
             _explain(error, using)
-        except (db.DataError, db.IntegrityError, db.NotSupportedError) as error:
+        except (db.DataError, db.IntegrityError, db.NotSupportedError, ValueError) as error:
+            # ValueError: a text that the database's encoding has no form for.
             raise BrokerRejected(f"the database {using!r} refuses it: {error}") from error
         except db.ProgrammingError as error:
             _explain(error, using)
+        finally:
+            if alone and (_own_thread() or not was_open):
+                _let_go(connection)
 
-    def close(self) -> None:
-        """Close this thread's connection, unless it is in a transaction of somebody's."""
+    def rest(self) -> None:
+        """Close this thread's connection, if the thread is one of celeriac's: it has nothing to do."""
         connection = db.connections[self.using]
-        if not connection.in_atomic_block:
+        if _own_thread() and not connection.in_atomic_block:
             connection.close()
+
+
+def aware(moment: dt.datetime) -> dt.datetime:
+    """Return a stored moment with its zone: without USE_TZ, TIME_ZONE is meant."""
+    if timezone.is_aware(moment):
+        return moment
+    return moment.replace(tzinfo=timezone.get_default_timezone())
+
+
+def stored(moment: dt.datetime) -> dt.datetime:
+    """Return a moment as a field takes it: without a zone where USE_TZ is off."""
+    if settings.USE_TZ:
+        return aware(moment)
+    return aware(moment).astimezone(timezone.get_default_timezone()).replace(tzinfo=None)
+
+
+def slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Give as many at a time as one statement takes."""
+    for start in range(0, len(items), SLICE):
+        yield items[start : start + SLICE]
+
+
+def open_here() -> list[str]:
+    """Return the aliases of the databases that this thread is connected to."""
+    found = db.connections.all(initialized_only=True)
+    return [connection.alias for connection in found if connection.connection is not None]
+
+
+def let_go(were_open: Sequence[str]) -> None:
+    """Give back what was opened since, e.g. by a cache that is a table."""
+    for alias in open_here():
+        if alias not in were_open and not db.connections[alias].in_atomic_block:
+            _let_go(db.connections[alias])
+
+
+def _own_thread() -> bool:
+    """Return whether this is a thread of celeriac's that looks into the database all the time.
+
+    In others, connections that are open are in use, a cursor that is read from or a lock of the
+    session, and would take these with them; and what is opened there is closed after the look.
+    """
+    return threading.current_thread().name in _OWN
+
+
+def _tidy(connection: Any) -> None:
+    # CONN_MAX_AGE = 0 means "as long as a request": what this thread does has no such end.
+    if connection.settings_dict["CONN_MAX_AGE"] != 0 or connection.errors_occurred:
+        connection.close_if_unusable_or_obsolete()
+
+
+def _let_go(connection: Any) -> None:
+    """Give what was opened for one look back where it is not to be kept: to its pool, above all."""
+    pooled = bool(connection.settings_dict["OPTIONS"].get("pool"))
+    if pooled or (connection.settings_dict["CONN_MAX_AGE"] == 0 and not _own_thread()):
+        connection.close()
 
 
 def _explain(error: Exception, using: str) -> NoReturn:

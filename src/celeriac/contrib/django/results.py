@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from celeriac.contrib.django.orm import Store
+from celeriac.contrib.django.orm import Store, slices
 from celeriac.contrib.django.watch import Notice, PollingWatch
 from celeriac.kernel.errors import BrokerUnavailable, CapabilityMissing
 from celeriac.kernel.message import Envelope, Group, Part, Ready, Record
 from celeriac.kernel.states import PROPAGATE_STATES, READY_STATES
 from celeriac.ports.caps import Capabilities
 
-T = TypeVar("T")
-
-SLICE = 200
-"""Rows in one statement."""
 TRIES = 5
 """How often a batch is written anew when another process inserts the same ids."""
 
@@ -109,7 +105,7 @@ class DatabaseResults:
     def store(self, batch: Sequence[Record]) -> None:
         """Write records by the rule of `Record`."""
         last = _folded(batch)
-        for some in _slices(sorted(last.values(), key=lambda record: record.id)):
+        for some in slices(sorted(last.values(), key=lambda record: record.id)):
             self._store(some)
         if any(record.state in READY_STATES for record in batch):
             self._notice.tell()
@@ -151,7 +147,7 @@ class DatabaseResults:
         """Read records."""
         found: dict[str, Record] = {}
         with self._results.access() as using:
-            for some in _slices(list(dict.fromkeys(ids))):
+            for some in slices(list(dict.fromkeys(ids))):
                 rows = self._results.model.objects.using(using).filter(task_id__in=some)
                 live = Q(expires_at=0) | Q(expires_at__gt=time.time())
                 for row in rows.filter(live).values_list(*_FIELDS):
@@ -160,12 +156,12 @@ class DatabaseResults:
 
     def watch(self) -> PollingWatch:
         """Return a new watch."""
-        return PollingWatch(self.fetch, self._notice)
+        return PollingWatch(self.fetch, self._notice, self._results.rest)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Delete records."""
         with self._results.access() as using:
-            for some in _slices(ids):
+            for some in slices(ids):
                 self._results.model.objects.using(using).filter(task_id__in=some).delete()
 
     def expire(self, before: float, *, limit: int) -> int:
@@ -176,7 +172,7 @@ class DatabaseResults:
                 rows = store.model.objects.using(using)
                 old = rows.filter(expires_at__gt=0, expires_at__lt=before)
                 keys = list(old.values_list("pk", flat=True)[: limit - deleted])
-                for some in _slices(keys):
+                for some in slices(keys):
                     rows.filter(pk__in=some).delete()
                 deleted += len(keys)
         return deleted
@@ -230,11 +226,11 @@ class DatabaseResults:
         """Fill slots."""
         if not parts:
             return []
-        for some in _slices(sorted(parts, key=lambda part: (part.group, part.index))):
+        for some in slices(sorted(parts, key=lambda part: (part.group, part.index))):
             self._fill(some)
         found: list[Ready] = []
         with self._chords.access() as using:
-            for ids in _slices(sorted({part.group for part in parts})):
+            for ids in slices(sorted({part.group for part in parts})):
                 rows = self._chords.model.objects.using(using).filter(group_id__in=ids, sent=False)
                 full = (c for c in rows.annotate(filled=Count("parts")) if c.filled >= c.size)
                 found += [Ready(chord.group_id, _follow_up(chord)) for chord in full]
@@ -292,7 +288,7 @@ class DatabaseResults:
     def mark_sent(self, groups: Sequence[str]) -> None:
         """Note that follow-ups were published."""
         with self._chords.access() as using:
-            for some in _slices(groups):
+            for some in slices(groups):
                 rows = self._chords.model.objects.using(using).filter(group_id__in=some)
                 rows.update(sent=True)
 
@@ -364,8 +360,3 @@ def _shown(body: bytes | None) -> dict[str, str]:
 def _plain(value: Any) -> str:
     # PostgreSQL has no NUL in text, in whatever form.
     return json.dumps(value, ensure_ascii=False).replace("\\u0000", "").replace("\x00", "")
-
-
-def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), SLICE):
-        yield items[start : start + SLICE]

@@ -35,12 +35,16 @@ class PollingWatch:
 
     :param fetch: of the store.
     :param notice: of the store too.
+    :param rest: called by who polls, when there is nothing to look for or no end to wait for.
     """
 
     def __init__(
-        self, fetch: Callable[[Sequence[str]], Mapping[str, Record]], notice: Notice
+        self,
+        fetch: Callable[[Sequence[str]], Mapping[str, Record]],
+        notice: Notice,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
-        self._fetch, self._notice = fetch, notice
+        self._fetch, self._notice, self._rest = fetch, notice, rest
         self._ids: dict[str, None] = {}
         self._added, self._closed = 0, False
         self._pause = FIRST
@@ -66,6 +70,8 @@ class PollingWatch:
         while True:
             with self._notice.changed:
                 ids, count = list(self._ids), self._notice.count
+            if not ids:
+                self._rest()
             found = {
                 task_id: record
                 for task_id, record in (self._fetch(ids) if ids else {}).items()
@@ -88,6 +94,7 @@ class PollingWatch:
 
     def close(self) -> None:
         """End a poll that waits."""
+        self._rest()
         with self._notice.changed:
             self._closed = True
             self._ids.clear()

@@ -96,13 +96,11 @@ class Migration(migrations.Migration):
                     "period",
                     models.CharField(
                         choices=[
-                            ("s", "s"),
-                            ("e", "e"),
-                            ("c", "c"),
-                            ("o", "o"),
-                            ("n", "n"),
-                            ("d", "d"),
-                            ("s", "s"),
+                            ("days", "days"),
+                            ("hours", "hours"),
+                            ("minutes", "minutes"),
+                            ("seconds", "seconds"),
+                            ("microseconds", "microseconds"),
                         ],
                         max_length=24,
                         verbose_name="period",

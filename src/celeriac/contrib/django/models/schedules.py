@@ -14,21 +14,23 @@ import json
 import time
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from celeriac.beat.entries import decode, edited, encode, read_entry, shown_schedule
+from celeriac.beat.entries import Item, decode, edited, encode, read_entry, shown_schedule
 from celeriac.beat.schedules import Schedules
 from celeriac.beat.service import TOPIC, scope_of
 from celeriac.beat.ticker import first_tick
 from celeriac.client.current import get_current_app
+from celeriac.contrib.django.orm import aware, stored
 from celeriac.kernel.errors import CeleryError
 from celeriac.kernel.schedules import Schedule, clocked, crontab, schedule
 from celeriac.kernel.solar import ELEVATIONS, solar
 
-SECONDS = {
+PERIODS = {
     "days": 86400.0,
     "hours": 3600.0,
     "minutes": 60.0,
@@ -36,6 +38,10 @@ SECONDS = {
     "microseconds": 1e-6,
 }
 EVENTS = sorted(ELEVATIONS)
+
+
+_WRONG = (CeleryError, ValueError, TypeError, OverflowError, RecursionError)
+"""What fields that nobody could mean are read with."""
 
 
 class _Kind(models.Model):
@@ -51,23 +57,40 @@ class _Kind(models.Model):
 
     def clean(self) -> None:
         """Refuse what cannot be read, or never comes."""
+        if any(
+            f.value_from_object(self) in (None, "") and not f.blank for f in self._meta.fields[1:]
+        ):
+            return  # a field that has its own error
         try:
-            self.schedule  # noqa: B018 - it is read
-        except (CeleryError, ValueError, TypeError) as error:
+            self.schedule.next_after(time.time())
+        except KeyError:
+            return  # likewise
+        except _WRONG as error:
             raise ValidationError(str(error)) from error
+        for entry in self._entries():
+            entry.clean()
+
+    def _entries(self) -> Any:
+        return [] if self.pk is None else self.periodictask_set.filter(enabled=True)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and have the entries that refer to it follow."""
-        super().save(*args, **kwargs)
-        for entry in self.periodictask_set.all():
-            entry.save()
+        """Save, and have the entries that refer to it follow.
+
+        :raises ImproperlyConfigured: an entry could not run by it; nothing is saved.
+        """
+        with transaction.atomic(
+            kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        ):
+            super().save(*args, **kwargs)
+            for entry in self.periodictask_set.all():
+                entry.save()
 
 
 class IntervalSchedule(_Kind):
     """Every so often."""
 
-    DAYS, HOURS, MINUTES, SECONDS, MICROSECONDS = SECONDS
-    PERIOD_CHOICES = [(name, name) for name in SECONDS]
+    DAYS, HOURS, MINUTES, SECONDS, MICROSECONDS = PERIODS
+    PERIOD_CHOICES = [(name, name) for name in PERIODS]
 
     every = models.PositiveIntegerField(_("number of periods"))
     period = models.CharField(_("period"), max_length=24, choices=PERIOD_CHOICES)
@@ -79,7 +102,7 @@ class IntervalSchedule(_Kind):
     @property
     def schedule(self) -> Schedule:
         """The schedule itself."""
-        return schedule(self.every * SECONDS[self.period])
+        return schedule(self.every * PERIODS[self.period])
 
     def __str__(self) -> str:
         return f"every {self.every} {self.period}"
@@ -150,8 +173,7 @@ class ClockedSchedule(_Kind):
     @property
     def schedule(self) -> Schedule:
         """The schedule itself."""
-        moment = self.clocked_time
-        return clocked(moment if timezone.is_aware(moment) else timezone.make_aware(moment))
+        return clocked(aware(self.clocked_time).astimezone(dt.UTC))
 
     def __str__(self) -> str:
         return f"once at {self.clocked_time}"
@@ -163,6 +185,8 @@ _DEFINITION = (
     *("priority", "expires", "expire_seconds", "misfire", "start_time"),
 )
 """What an entry is; the rest is how it goes."""
+_MADE = frozenset("spec scope enabled next_at version claims owner until".split())
+"""What `save` makes."""
 
 
 def _json_field(label: Any, default: str) -> models.TextField:
@@ -224,6 +248,18 @@ class PeriodicTask(models.Model):
     # -- looking --------------------------------------------------------------------------------
 
     @property
+    def schedule(self) -> Schedule:
+        """The schedule itself.
+
+        :raises ImproperlyConfigured: only the program can read it.
+        """
+        kind = self._kind()
+        if kind is not None:
+            found: Schedule = kind.schedule
+            return found
+        return decode(self.name, bytes(self.spec), get_current_app()).schedule
+
+    @property
     def schedule_text(self) -> str:
         """The schedule for people."""
         kind = self._kind()
@@ -237,12 +273,12 @@ class PeriodicTask(models.Model):
     @property
     def last_run_at(self) -> dt.datetime | None:
         """When it was last sent."""
-        return _moment(self.last_at) if self.total_run_count else None
+        return moment_of(self.last_at) if self.total_run_count else None
 
     @property
     def next_run_at(self) -> dt.datetime | None:
         """When it is sent next."""
-        return None if self.next_at is None or not self.enabled else _moment(self.next_at)
+        return None if self.next_at is None or not self.enabled else moment_of(self.next_at)
 
     def _kind(self) -> Any:
         return next((found for name in _KINDS if (found := getattr(self, name))), None)
@@ -254,22 +290,17 @@ class PeriodicTask(models.Model):
 
         :raises ValueError: a field is no JSON.
         """
-        kind = self._kind()
-        if kind is not None:
-            found = kind.schedule
-        else:  # one of those that only the program can name
-            found = decode(self.name, bytes(self.spec), get_current_app()).schedule
         named = {
             "queue": self.queue,
             "exchange": self.exchange,
             "routing_key": self.routing_key,
             "priority": self.priority,
             "headers": _read(self.headers, dict, "headers"),
-            "expires": self.expires or self.expire_seconds,
+            "expires": aware(self.expires) if self.expires else self.expire_seconds,
         }
         return {
             "task": self.task,
-            "schedule": found,
+            "schedule": self.schedule,
             "args": _read(self.args, list, "args"),
             "kwargs": _read(self.kwargs, dict, "kwargs"),
             "options": {key: value for key, value in named.items() if value not in ("", None, {})},
@@ -281,22 +312,29 @@ class PeriodicTask(models.Model):
         chosen = [name for name in _KINDS if getattr(self, name)]
         if len(chosen) > 1 or (not chosen and not self.spec):
             raise ValidationError(_("Choose one of interval, crontab, solar event and moment."))
+        app, former = get_current_app(), self._former()
+        others = PeriodicTask.objects.using(self._using()).filter(
+            scope=self.scope or scope_of(app), name=self.name
+        )
+        if others.exclude(pk=self.pk).exists():
+            raise ValidationError({"name": _("There is another entry of this name.")})
         try:
-            json_parts = self.parts()
-            if self._kind() is not None and not (self.clocked and self._unchanged()):
-                read_entry(get_current_app(), self.name, json_parts)
-        except (CeleryError, ValueError, TypeError) as error:
+            for moment in (self.expires, self.start_time):
+                if moment is not None:
+                    aware(moment).astimezone(dt.UTC)
+            self._made(app, former)
+        except _WRONG as error:
             raise ValidationError(str(error)) from error
 
-    def _former(self) -> PeriodicTask | None:
-        found: PeriodicTask | None = (
-            None if self.pk is None else PeriodicTask.objects.filter(pk=self.pk).first()
-        )
-        return found
+    def _using(self) -> str:
+        return str(self._state.db or router.db_for_write(PeriodicTask, instance=self))
 
-    def _unchanged(self) -> bool:
-        former = self._former()
-        return former is not None and self._definition() == former._definition()
+    def _former(self, *, lock: bool = False) -> PeriodicTask | None:
+        if self.pk is None:
+            return None
+        rows = PeriodicTask.objects.using(self._using()).filter(pk=self.pk)
+        found: PeriodicTask | None = (rows.select_for_update() if lock else rows).first()
+        return found
 
     def _definition(self) -> tuple[Any, ...]:
         return (
@@ -304,34 +342,56 @@ class PeriodicTask(models.Model):
             *(getattr(self, f"{name}_id") for name in _KINDS),
         )
 
-    def describe(self) -> None:
-        """Make what beat reads from what people edit.
+    def _made(self, app: Any, former: PeriodicTask | None) -> bytes:
+        """Return what beat is to read.
 
         :raises ImproperlyConfigured: an entry that beat could not run.
         """
-        app = get_current_app()
-        former = self._former()
-        self.scope = self.scope or scope_of(app)
-        self.version = max(self.version + 1, new_version())
-        spec = bytes(former.spec) if former is not None else b""
+        spec = b"" if former is None else bytes(former.spec)
         same = former is not None and self._definition() == former._definition()
-        if not same or (self._kind() is not None and not self.from_code):
-            over = same and self.clocked is not None
-            if not over:
-                item = read_entry(app, self.name, self.parts())
-                made = encode(item, app)
-                spec = edited(made, spec) if spec else made
-        resumed = former is None or not former.enabled
-        changed = former is None or bytes(former.spec) != spec or not same
+        if same and spec and not self._moved(app, spec):
+            return spec
+        made = encode(read_entry(app, self.name, self.parts()), app)
+        return edited(made, spec) if spec else made
+
+    def _moved(self, app: Any, spec: bytes) -> bool:
+        """Return whether the schedule that is referred to says something else by now."""
+        kind = self._kind()
+        if kind is None:
+            return False
+        return shown_schedule(encode(Item(self.name, self.task, kind.schedule), app)) != (
+            shown_schedule(spec)
+        )
+
+    def describe(self, former: PeriodicTask | None = None) -> None:
+        """Make what beat reads from what people edit.
+
+        :param former: as it is stored; what beat has written since this one was read stays.
+        :raises ImproperlyConfigured: an entry that beat could not run.
+        """
+        app = get_current_app()
+        for name in ("queue", "exchange", "routing_key", "description"):
+            if getattr(self, name) is None:  # as django-celery-beat writes it
+                setattr(self, name, "")
+        self.scope = self.scope or scope_of(app)
+        spec = self._made(app, former)
+        same = former is not None and self._definition() == former._definition()
+        if former is not None:
+            self.last_at, self.next_at = former.last_at, former.next_at
+            self.total_run_count = former.total_run_count
+            self.version = max(self.version, former.version)
+        self.version = max(self.version + 1, new_version())
+        goes_on = former is not None and former.enabled and same and bytes(former.spec) == spec
         self.spec = spec
         if not self.enabled:
             self.next_at = None
-        elif changed or resumed or self.next_at is None:
+        elif not goes_on or self.next_at is None:
             self.next_at = self._first(app)
+            self.enabled = self.next_at is not None
 
     def _first(self, app: Any) -> float | None:
         now, start = time.time(), self.start_time
-        begins = start.timestamp() if start is not None else 0.0
+        begins = aware(start).timestamp() if start is not None else 0.0
         try:
             item = decode(self.name, bytes(self.spec), app)
         except CeleryError:
@@ -345,13 +405,14 @@ class PeriodicTask(models.Model):
 
         :raises ImproperlyConfigured: an entry that beat could not run.
         """
-        self.describe()
-        self.claims, self.owner, self.until = 0, "", 0.0
-        if kwargs.get("update_fields") is not None:
-            made = {"spec", "next_at", "version", "claims", "owner", "until", "scope"}
-            kwargs["update_fields"] = {*kwargs["update_fields"], *made}
-        super().save(*args, **kwargs)
-        self._tell()
+        using = kwargs.get("using") or self._using()
+        with transaction.atomic(using):
+            self.describe(self._former(lock=True))
+            self.claims, self.owner, self.until = 0, "", 0.0
+            if kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = {*kwargs["update_fields"], *_MADE}
+            super().save(*args, **kwargs)
+            self._tell()
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
         """Delete, and tell running beats when it is committed."""
@@ -380,14 +441,16 @@ def new_version() -> int:
     return time.time_ns() // 1000
 
 
-def _moment(instant: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(instant, timezone.get_current_timezone())
+def moment_of(instant: float) -> dt.datetime:
+    """Return unix seconds as a field would."""
+    found = dt.datetime.fromtimestamp(instant, timezone.get_current_timezone())
+    return found if settings.USE_TZ else stored(found)
 
 
 def _read(text: str, kind: type, name: str) -> Any:
     try:
         found = json.loads(text or ("[]" if kind is list else "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is no JSON: {error}") from error
     if not isinstance(found, kind):
         raise ValueError(f"{name} must be a JSON {'array' if kind is list else 'object'}")
