@@ -43,7 +43,14 @@ class Away:
 
 @pytest.mark.parametrize(
     ("deadline", "took", "times", "at_most"),
-    [(10, 5, 2, 10), (3, 1.5, 2, 3), (10, 4, 2, 10), (3, 3, 1, 3), (3, 10, 1, 10), (2.1, 0, 6, 2.1)],
+    [
+        (10, 5, 2, 10),
+        (3, 1.5, 2, 3),
+        (10, 4, 2, 10),
+        (3, 3, 1, 3),
+        (3, 10, 1, 10),
+        (2.1, 0, 6, 2.1),
+    ],
 )
 def test_a_broker_that_is_away(
     monkeypatch: pytest.MonkeyPatch, deadline: float, took: float, times: int, at_most: float
