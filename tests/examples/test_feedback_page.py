@@ -7,7 +7,7 @@ from tests.support.page import follow
 from tests.support.redis import free_port, need_redis
 from tests.support.web import Make
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 
 def test_the_page(example: Make) -> None:

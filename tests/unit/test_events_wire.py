@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
+import celery
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +131,24 @@ def test_tasks_go_together_and_the_order_stays() -> None:
     ]
     assert found[0][1] == events[:2]
     assert found[1][1] == events[2]
+
+
+def test_a_monitor_in_another_zone_does_not_shift_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        sent = {**said("worker-online", 1), "timestamp": 1e9, "utcoffset": -1, "clock": 1}
+        ((_, body),) = routed([sent])
+        with celery.Celery("monitor", broker="memory://", set_as_current=False) as app:
+            with app.connection() as connection:
+                receiver = app.events.Receiver(connection)
+                _, found = receiver.event_from_message(json.loads(body))
+        assert found["timestamp"] == 1e9
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_kombu_reads_the_envelope() -> None:

@@ -20,6 +20,9 @@ from celeriac.kernel.errors import ImproperlyConfigured
         ("redis://:pw@[::1]:6380", {}, {"hosts": (("::1", 6380),), "password": "pw"}),
         ("redis://h?socket_timeout=2.5", {"socket_timeout": 9}, {"socket_timeout": 2.5}),
         ("redis://h", {"socket_connect_timeout": 1}, {"connect_timeout": 1.0}),
+        ("redis://h", {"publish_timeout": 10}, {"socket_timeout": 5.0, "connect_timeout": 4.0}),
+        ("redis://h", {"publish_timeout": 3}, {"socket_timeout": 1.5, "connect_timeout": 1.5}),
+        ("redis://h", {"publish_timeout": 3, "socket_timeout": 5}, {"socket_timeout": 5.0}),
         ("redis+socket:///run/r.sock?virtual_host=4", {}, {"path": "/run/r.sock", "db": 4}),
         (
             "sentinel://:pw@a:1;sentinel://b;c:3/2",

@@ -40,7 +40,7 @@ STATIC_URL = "static/"
 USE_TZ = True
 TIME_ZONE = "Europe/Berlin"
 
-NOTIFY_SECONDS = float(os.environ.get("NOTIFY_SECONDS", "10"))
+NOTIFY_SECONDS = float(os.environ.get("NOTIFY_SECONDS", "3"))
 """How long it takes to tell all customers something."""
 KEEP_NOTICES = os.environ.get("KEEP_NOTICES", "1") == "1"
 """Whether a notice is kept for later where Redis is away; if not, the visitor is told to come back."""

@@ -72,12 +72,13 @@ class Publisher:
 
     def send(self, envelopes: Sequence[Envelope], policy: Mapping[str, Any] | None) -> None:
         """Send envelopes now; as `publish` otherwise."""
+        began = time.monotonic()
         try:
             self._broker().publish(envelopes)
         except BrokerUnavailable as error:
             if policy is None:
                 raise
-            self._retry(envelopes, policy, error)
+            self._retry(envelopes, policy, error, began)
         if self._on_sent is not None or after_task_publish.receivers:
             self.tell(envelopes)
 
@@ -96,7 +97,7 @@ class Publisher:
             if error is not None:
                 if policy is None:
                     raise error
-                self._retry(envelopes, policy, error)
+                self._retry(envelopes, policy, error, time.monotonic())
             self.tell(envelopes)
 
         return wait
@@ -109,13 +110,20 @@ class Publisher:
             self._on_sent(envelopes)
 
     def _retry(
-        self, envelopes: Sequence[Envelope], policy: Mapping[str, Any], error: BrokerUnavailable
+        self,
+        envelopes: Sequence[Envelope],
+        policy: Mapping[str, Any],
+        error: BrokerUnavailable,
+        began: float,
     ) -> None:
-        ends = time.monotonic() + self._deadline
+        ends, attempt = began + self._deadline, began
         for delay in policy_delays(policy):
-            if time.monotonic() + delay > ends:
+            # Where the last attempt took long, so will the next: one that hardly fits is left out.
+            now = time.monotonic()
+            if now + delay + (now - attempt) / 2 > ends:
                 break
             time.sleep(delay)
+            attempt = time.monotonic()
             try:
                 self._broker().publish(envelopes)
             except BrokerUnavailable as again:

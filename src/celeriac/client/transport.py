@@ -42,6 +42,8 @@ def driver_options(conf: Config, url: str, *, broker: bool, results: bool) -> di
     if broker:
         if url.startswith(("amqp", "pyamqp")):
             found.update(_amqp(conf, results))
+        if url.startswith(("amqp", "pyamqp", "redis", "valkey", "sentinel")):
+            found["publish_timeout"] = conf.broker_publish_timeout
         if conf.origin("broker_connection_timeout") != "default":
             found["socket_connect_timeout"] = conf.broker_connection_timeout
         if conf.worker_celery_bus is not None:
@@ -65,7 +67,6 @@ def _amqp(conf: Config, results: bool) -> Mapping[str, Any]:
         "max_priority": conf.task_queue_max_priority,
         "queue_type": conf.task_default_queue_type,
         "ladder_type": conf.broker_native_delayed_delivery_queue_type,
-        "publish_timeout": conf.broker_publish_timeout,
         "heartbeat": conf.broker_heartbeat,
         "rpc": results,
     }

@@ -57,10 +57,15 @@ def repeated(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
 
 
 def routed(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, bytes]]:
-    """Return (routing key, body) of the messages that carry some events."""
+    """Return (routing key, body) of the messages that carry some events.
+
+    Without `utcoffset`: their times are seconds since 1970, and a monitor that finds an offset beside
+    one shifts it by the hours between its own zone and the worker's.
+    """
     found: list[tuple[str, bytes]] = []
     together: list[Mapping[str, Any]] = []
-    for event in events:
+    for said in events:
+        event = {name: value for name, value in said.items() if name != "utcoffset"}
         kind = str(event.get("type", ""))
         if kind.startswith("task-"):
             together.append(event)

@@ -5,9 +5,9 @@ Owns: DjangoFixup.  Thread rule: any thread.  May import: everything.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -20,6 +20,8 @@ from celeriac.ports.registry import scheme_of
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
+
+logger = logging.getLogger("celeriac.django")
 
 
 class DjangoFixup:
@@ -68,11 +70,9 @@ class DjangoFixup:
         if sender.app is not self.app:
             return
         if settings.DEBUG:
-            warnings.warn(
+            logger.warning(
                 "DEBUG is True in Django's settings: every query is kept in memory until its task"
-                " ends, and errors show values of settings; set it to False in production",
-                RuntimeWarning,
-                stacklevel=2,
+                " ends, and errors show values of settings; set it to False in production"
             )
         connections.close_all()
         signals.task_prerun.connect(self.task_begins)

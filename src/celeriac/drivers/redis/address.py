@@ -93,12 +93,14 @@ def _parse(url: str, options: Mapping[str, Any], shown: str) -> Address:
         query.update(parse_qsl(more.query))
     known = {**options, **query}
     secure = scheme.split("+")[0] in ("rediss", "valkeys") or known.get("ssl") in (True, "true")
+    # A publish to a server that says nothing ends in time, with a second attempt.
+    half = max(0.5, float(known.get("publish_timeout") or 2 * SOCKET_TIMEOUT) / 2)
     common: dict[str, Any] = {
         "username": unquote(parts.username) if parts.username else known.get("username"),
         "password": unquote(parts.password) if parts.password else known.get("password"),
         "tls": _tls(known) if secure else None,
-        "socket_timeout": _number(known, "socket_timeout", SOCKET_TIMEOUT),
-        "connect_timeout": _number(known, "socket_connect_timeout", CONNECT_TIMEOUT),
+        "socket_timeout": _number(known, "socket_timeout", min(SOCKET_TIMEOUT, half)),
+        "connect_timeout": _number(known, "socket_connect_timeout", min(CONNECT_TIMEOUT, half)),
         "keepalive": _flag(known, "socket_keepalive", True),
         "shown": shown,
     }
