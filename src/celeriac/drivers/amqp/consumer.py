@@ -189,8 +189,8 @@ class AMQPConsumer:
             self._limit = limit
             few = len(self._buffer) < limit
         self._adjust()
-        if few:
-            self._probe()
+        if few and wait <= 0:
+            self._probe()  # who waits takes what comes first, without asking what there is
         while True:
             taken = self._take(limit, suspects)
             if taken:
