@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import ssl
-import subprocess
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +16,6 @@ from celeriac.kernel.entities import Queue
 from celeriac.kernel.errors import (
     BrokerRejected,
     BrokerUnavailable,
-    ImproperlyConfigured,
-    OperationalError,
 )
 from celeriac.kernel.message import Envelope, Settlement, Verdict
 from celeriac.testing.eventually import eventually
@@ -302,45 +295,6 @@ def test_the_next_of_a_list(rabbitmq: RabbitMQ, make: Make, queue: str) -> None:
     broker.publish([Envelope("t", queue, b"x")])
     consumer = broker.consume([queue], owner="w", lease=60)
     assert [one.envelope.id for one in consumer.claim(1, wait=10)] == ["t"]
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
-def test_a_certificate_that_nobody_vouches_for(make: Make, tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split()
-    subprocess.run(
-        [*words, "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                one, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                context.wrap_socket(one, server_side=True).close()
-            except OSError:
-                one.close()
-
-    threading.Thread(target=serve, daemon=True).start()
-    url = f"amqps://guest:s3cret@127.0.0.1:{listener.getsockname()[1]}//"
-    try:
-        with pytest.raises(BrokerRejected, match=r"certificate is not trusted.*ca_certs") as caught:
-            make(url).broker().open()
-        assert "s3cret" not in str(caught.value)
-        with pytest.raises(OperationalError, match=r"name|certificate"):
-            make(url, ca_certs=str(certificate)).broker().open()  # it is for another name
-        with pytest.raises(ImproperlyConfigured, match="cannot be read"):
-            make(url, ca_certs=str(tmp_path / "none.pem")).broker().open()
-    finally:
-        listener.close()
 
 
 def test_a_full_queue_refuses(make: Make, queue: str) -> None:
