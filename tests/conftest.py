@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import certificates
 from tests.support.postgres import PostgreSQL
 from tests.support.project import Project
 from tests.support.rabbitmq import RabbitMQ, rabbitmq_missing
@@ -36,7 +38,9 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    server = start_rabbitmq(tmp_path_factory.mktemp("rmq"))
+    folder = tmp_path_factory.mktemp("rmq")
+    tls = certificates(folder / "tls") if shutil.which("openssl") else None
+    server = start_rabbitmq(folder, tls=tls)
     yield server
     server.stop()
 

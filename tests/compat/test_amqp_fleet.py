@@ -163,7 +163,9 @@ def test_their_producer_and_our_worker(theirs: Any) -> None:
 
 
 @pytest.mark.usefixtures("their_worker")
-def test_our_producer_and_their_worker(ours: Any) -> None:
+def test_our_producer_and_their_worker(
+    ours: Any, theirs: Any, request: pytest.FixtureRequest
+) -> None:
     assert ours.tasks["add"].delay(2, 3).get(timeout=20) == 5
     with pytest.raises(ValueError, match="as it should"):
         ours.tasks["fails"].delay().get(timeout=20)
@@ -174,14 +176,9 @@ def test_our_producer_and_their_worker(ours: Any) -> None:
     with ours.batch():
         many = [ours.tasks["add"].delay(n, n) for n in range(50)]
     assert [one.get(timeout=20) for one in many] == [2 * n for n in range(50)]
-
-
-@pytest.mark.usefixtures("their_worker", "our_worker")
-def test_both_on_one_queue(ours: Any, theirs: Any) -> None:
-    sent: list[tuple[int, Any]] = []
-    for n in range(60):
-        app = ours if n % 2 else theirs
-        sent.append((n, app.tasks["add"].delay(n, 1)))
+    # And a worker of each on one queue, with senders of both.
+    request.getfixturevalue("our_worker")
+    sent = [(n, (ours if n % 2 else theirs).tasks["add"].delay(n, 1)) for n in range(60)]
     assert [one.get(timeout=30) for _, one in sent] == [n + 1 for n, _ in sent]
 
 

@@ -42,6 +42,20 @@ class TestBroker(BrokerContract):
         return None
 
 
+class TestBrokerOnQuorum(BrokerContract):
+    """On quorum queues, which count deliveries by themselves and know no priorities."""
+
+    @pytest.fixture
+    def family(self, rabbitmq: RabbitMQ) -> Iterator[Any]:
+        family = amqp.AMQPFamily(rabbitmq.url, {"queue_type": "quorum", "publish_timeout": 30})
+        yield family
+        wipe(family)
+        family.close()
+
+    def refused(self) -> Envelope | None:
+        return None
+
+
 class TestResults(ResultsContract):
     pass
 

@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("redis")
 
-from tests.support.redis import RedisCluster, RedisServer, SentinelPair, certificates
+from tests.support.certificates import certificates
+from tests.support.redis import RedisCluster, RedisServer, SentinelPair
 from tests.support.redis import family as make_family
 
 from celeriac.testing.contract.broker import BrokerContract

@@ -1,7 +1,7 @@
 """A RabbitMQ of the tests' own: private ports, node name, data and cookie; gone when they end.
 
 Owns: RabbitMQ, start, rabbitmq_missing.
-May import: the standard library, celeriac.testing.
+May import: the standard library, tests.support.certificates.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.support.certificates import Certificates
 
 START = 90.0
 """Seconds that a server may take to start on a busy machine."""
@@ -38,10 +40,25 @@ class RabbitMQ:
     :param folder: for its data, logs and home; a short path.
     :param config: more lines of rabbitmq.conf.
     :param beside: a server with which it is to make a cluster, by `join`.
+    :param tls: listen on `tls_port` as well, for clients with a certificate of the same authority.
     """
 
-    def __init__(self, folder: Path, config: str = "", beside: RabbitMQ | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str = "",
+        beside: RabbitMQ | None = None,
+        tls: Certificates | None = None,
+    ) -> None:
         self.folder = folder
+        self.tls, self.tls_port = tls, free_port()
+        if tls is not None:
+            config += (
+                f"\nlisteners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+                f"ssl_options.cacertfile = {tls.authority}\n"
+                f"ssl_options.certfile = {tls.certificate}\nssl_options.keyfile = {tls.key}\n"
+                "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
+            )
         self.port, self.dist_port = free_port(), free_port()
         self.epmd_port = beside.epmd_port if beside is not None else free_port()
         self._has_epmd = beside is None
@@ -197,9 +214,14 @@ class RabbitMQ:
         self.ctl("set_vm_memory_high_watermark", "0.00000001" if on else "0.4")
 
 
-def start(folder: Path, config: str = "", beside: RabbitMQ | None = None) -> RabbitMQ:
+def start(
+    folder: Path,
+    config: str = "",
+    beside: RabbitMQ | None = None,
+    tls: Certificates | None = None,
+) -> RabbitMQ:
     """Return a running server; the arguments are those of `RabbitMQ`."""
-    server = RabbitMQ(folder, config, beside)
+    server = RabbitMQ(folder, config, beside, tls)
     try:
         server.start()
     except BaseException:

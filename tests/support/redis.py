@@ -1,6 +1,6 @@
 """Redis servers of the tests' own, which can be killed, frozen, filled and failed over.
 
-Owns: RedisServer, SentinelPair, RedisCluster, certificates, need_redis, free_port, listens.
+Owns: RedisServer, SentinelPair, RedisCluster, need_redis, free_port, listens.
 May import: redis, and what tests use.
 """
 
@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +21,7 @@ from urllib.parse import quote
 import pytest
 import redis
 
+from tests.support.certificates import Certificates
 from tests.support.project import eventually
 
 BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -51,35 +51,6 @@ def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
         return True
     return False
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """An authority of the test's own, and a certificate for 127.0.0.1 and localhost."""
-
-    authority: Path
-    certificate: Path
-    key: Path
-
-
-def certificates(folder: Path) -> Certificates:
-    """Make certificates that are good for a day."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def run(*args: str) -> None:
-        subprocess.run([openssl, *args], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "1", "-subj",
-        "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
-    run("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    run("x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-        "-CAcreateserial", "-out", "server.crt", "-days", "1", "-extfile", "names")  # fmt: skip
-    return Certificates(folder / "ca.crt", folder / "server.crt", folder / "server.key")
 
 
 class RedisServer:

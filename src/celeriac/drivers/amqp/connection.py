@@ -32,6 +32,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 SILENCE = 20_000
 """Milliseconds after which the kernel gives up bytes that nobody acknowledges."""
 
+_OURS_IS_BAD = (
+    *("CERTIFICATE_REQUIRED", "ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE"),
+    *("ALERT_CERTIFICATE_EXPIRED", "ALERT_CERTIFICATE_UNKNOWN", "ALERT_CERTIFICATE_REVOKED"),
+)
+"""What a server says that does not like a client's certificate, in OpenSSL's words."""
+
 Call = Callable[[Any], None]
 
 
@@ -334,7 +340,20 @@ def rejection(address: Address, error: BaseException) -> CeleryError:
             f"{address.shown}: the server's certificate is not trusted ({text}): "
             "name its authority in broker_use_ssl = {'ca_certs': ...}"
         )
-    return BrokerUnavailable(f"{address.shown} cannot be reached: {text}")
+    if any(alert in text for alert in _OURS_IS_BAD):
+        return BrokerRejected(
+            f"{address.shown}: the server wants a certificate that it trusts ({text}): "
+            "name yours in broker_use_ssl = {'certfile': ..., 'keyfile': ...}"
+        )
+    if "WRONG_VERSION_NUMBER" in text:
+        return BrokerRejected(
+            f"{address.shown}: that port speaks no TLS ({text}): use the server's port for TLS, "
+            "which is 5671 mostly, or amqp:// and no broker_use_ssl"
+        )
+    hint = ""
+    if address.tls is None and "Stream connection lost" in text:
+        hint = " (where the server speaks TLS on that port, the URL is amqps://)"
+    return BrokerUnavailable(f"{address.shown} cannot be reached: {text}{hint}")
 
 
 def _deepest(error: BaseException) -> list[BaseException]:

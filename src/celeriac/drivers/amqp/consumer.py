@@ -187,9 +187,10 @@ class AMQPConsumer:
             self._link.up(max(wait, self._broker.server.deadline if not self._epoch else 1.0))
         with self._cond:
             self._limit = limit
-            few = len(self._buffer) < limit
+            # Who is busy and waits takes what comes, without asking what there is.
+            asks = len(self._buffer) < limit and (wait <= 0 or not self._held)
         self._adjust()
-        if few:
+        if asks:
             self._probe()
         while True:
             taken = self._take(limit, suspects)

@@ -4,7 +4,7 @@ Rung n keeps a message 2**n seconds.  A delay is written as 28 bits in the routi
 is 1 the message waits on that rung, where it is 0 it passes it by; below the last rung it goes to
 the exchange `celery_delayed_delivery`, to which every queue that may be meant is bound.
 
-Owns: route, ladder, bindings, through, SHORTEST, LONGEST.  May import: kernel, drivers.amqp.
+Owns: route, ladder, bindings, through, rung, SHORTEST, LONGEST.  May import: kernel, drivers.amqp.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ RUNGS = 28
 DELIVERY = "celery_delayed_delivery"
 SHORTEST = 1.0
 """Seconds: what is due sooner waits in its worker."""
+WAY = 0.3
+"""Seconds that a message may need from rung to rung on a busy server: it leaves so much earlier, and
+waits the rest in its worker."""
 LONGEST = (1 << RUNGS) - 1
 """Seconds, eight and a half years; what is due later passes the ladder again."""
 _ANY = "*." * RUNGS
@@ -30,13 +33,13 @@ def rung(level: int) -> str:
 
 
 def route(seconds: float, queue: str) -> tuple[str, str]:
-    """Return the exchange and the routing key for a delay of whole seconds, rounded down.
+    """Return the exchange and the routing key for a delay of whole seconds, rounded down after `WAY`.
 
     :param queue: where it goes then; `exchange.key` for what goes through an exchange.
 
     :raises BrokerRejected: the queue's name is too long for a routing key.
     """
-    whole = max(1, min(LONGEST, int(seconds)))
+    whole = max(1, min(LONGEST, int(seconds - WAY)))
     bits = ".".join(format(whole, f"0{RUNGS}b"))
     key = f"{bits}.{queue}"
     if len(key.encode()) > 255:

@@ -113,6 +113,7 @@ _INTEGERS = {
 _SIZE = struct.Struct(">I").unpack_from
 _BITS = struct.Struct(">H").unpack_from
 _LONG = struct.Struct(">i").unpack_from
+_EMPTY, _NOTHING_TWICE = b"F\0\0\0\0", b"A\0\0\0\x02VV"
 _names: dict[bytes, str] = {}
 """The names of headers that were seen: a few, which come with every message."""
 
@@ -180,7 +181,23 @@ def decode_table(data: bytes, at: int) -> tuple[dict[str, Any], int]:
         elif kind == 0x53:
             start = at + 5
             at = start + _SIZE(data, at + 1)[0]
-            table[name] = _text(data[start:at])
+            try:
+                table[name] = data[start:at].decode()
+            except UnicodeDecodeError:
+                table[name] = data[start:at]
+        # The other kinds that a task always has, without a call for each.
+        elif kind == 0x49:
+            table[name] = _LONG(data, at + 1)[0]
+            at += 5
+        elif kind == 0x74:
+            table[name] = data[at + 1] != 0
+            at += 2
+        elif kind == 0x46 and data[at : at + 5] == _EMPTY:
+            table[name] = {}
+            at += 5
+        elif kind == 0x41 and data[at : at + 7] == _NOTHING_TWICE:
+            table[name] = [None, None]
+            at += 7
         else:
             table[name], at = _read(data, at)
     return table, end
