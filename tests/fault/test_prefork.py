@@ -19,8 +19,7 @@ import pytest
 
 from celeriac.kernel.errors import WorkerLostError
 from celeriac.kernel.message import Delivery
-from celeriac.pools.processes import ProcessPool, watch
-from celeriac.pools.processes import pool as pool_module
+from celeriac.pools.processes import ProcessPool, nursery, watch
 from celeriac.ports.pool import Run, TaskFrame
 from celeriac.testing.contract.pool import Gate, Heard, Runner, deliveries, delivery, ids
 from celeriac.testing.eventually import eventually
@@ -204,7 +203,7 @@ def test_no_process_can_be_forked_for_a_while(
         return fork()
 
     monkeypatch.setattr(os, "fork", none_left)
-    monkeypatch.setattr(pool_module, "FORK_AGAIN", 0.05)
+    monkeypatch.setattr(nursery, "AGAIN", 0.05)
     pool = start(2)
     _, zygote, children = settle(pool)
     full.touch()
@@ -264,6 +263,28 @@ def test_a_worker_without_keeper_ends(project: Callable[[str], Project]) -> None
     (made.folder / "go").touch()
     made.worker("-c", "2")
     assert [one.get(timeout=20) for one in waiting] == ["done"] * 3
+
+
+CANNOT_BEGIN = """
+    from celeriac.signals import worker_process_init
+
+    @worker_process_init.connect
+    def break_down(**_):
+        os._exit(3)
+
+    @app.task
+    def one():
+        return 1
+    """
+
+
+def test_a_worker_whose_children_cannot_begin_ends(project: Callable[[str], Project]) -> None:
+    made = project(CANNOT_BEGIN)
+    made.send("one")
+    worker = made.worker("-c", "2", ready=False)
+    assert worker.popen.wait(20) == 70, worker.output()
+    assert "children end before they begin: exit status 3" in worker.output()
+    assert made.left() == 1, "the task was not given back"
 
 
 # Children
