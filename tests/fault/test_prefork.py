@@ -5,6 +5,7 @@ Below the worker is the keeper, below that the zygote, and below that the childr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -396,9 +397,11 @@ def storm(pool: ProcessPool, heard: Heard, seconds: float, seed: int) -> int:
             if dice.random() < 0.3:
                 targets = [pid for pid in zygotes if parent_of(parent_of(pid)) == os.getpid()]
             for pid in dice.sample(targets, min(len(targets), dice.randint(1, 2))):
-                if os.getpid() in (parent_of(parent_of(pid)), parent_of(parent_of(parent_of(pid)))):
-                    os.kill(pid, signal.SIGKILL)
-                    killed += 1
+                ancestors = (parent_of(parent_of(pid)), parent_of(parent_of(parent_of(pid))))
+                if os.getpid() in ancestors:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed += 1
         assert heard.failures == []
         runs(pool, heard, "after")
     finally:
