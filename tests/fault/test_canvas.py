@@ -15,6 +15,7 @@ import pytest
 from celeriac.canvas import chord
 from celeriac.kernel.states import READY_STATES
 from tests.support.canvases import build
+from tests.support.processes import below
 from tests.support.project import Project, eventually
 
 pytestmark = pytest.mark.fault
@@ -61,11 +62,16 @@ def strike(worker: Any, dice: random.Random, victim: str) -> None:
                 os.kill(dice.choice(children), signal.SIGKILL)
             except ProcessLookupError:
                 pass
+    elif victim == "any":
+        try:  # the keeper too: its worker ends then
+            os.kill(dice.choice(below(worker.pid) or [worker.pid]), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
     else:
         worker.kill_group()
 
 
-@pytest.mark.parametrize("victim", ["child", "group"])
+@pytest.mark.parametrize("victim", ["child", "any", "group"])
 def test_workflows_end_though_workers_are_killed(
     project: Callable[[str], Project], victim: str
 ) -> None:

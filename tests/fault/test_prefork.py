@@ -5,6 +5,7 @@ Below the worker is the keeper, below that the zygote, and below that the childr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -19,8 +20,7 @@ import pytest
 
 from celeriac.kernel.errors import WorkerLostError
 from celeriac.kernel.message import Delivery
-from celeriac.pools.processes import ProcessPool, watch
-from celeriac.pools.processes import pool as pool_module
+from celeriac.pools.processes import ProcessPool, nursery, watch
 from celeriac.ports.pool import Run, TaskFrame
 from celeriac.testing.contract.pool import Gate, Heard, Runner, deliveries, delivery, ids
 from celeriac.testing.eventually import eventually
@@ -204,7 +204,7 @@ def test_no_process_can_be_forked_for_a_while(
         return fork()
 
     monkeypatch.setattr(os, "fork", none_left)
-    monkeypatch.setattr(pool_module, "FORK_AGAIN", 0.05)
+    monkeypatch.setattr(nursery, "AGAIN", 0.05)
     pool = start(2)
     _, zygote, children = settle(pool)
     full.touch()
@@ -264,6 +264,28 @@ def test_a_worker_without_keeper_ends(project: Callable[[str], Project]) -> None
     (made.folder / "go").touch()
     made.worker("-c", "2")
     assert [one.get(timeout=20) for one in waiting] == ["done"] * 3
+
+
+CANNOT_BEGIN = """
+    from celeriac.signals import worker_process_init
+
+    @worker_process_init.connect
+    def break_down(**_):
+        os._exit(3)
+
+    @app.task
+    def one():
+        return 1
+    """
+
+
+def test_a_worker_whose_children_cannot_begin_ends(project: Callable[[str], Project]) -> None:
+    made = project(CANNOT_BEGIN)
+    made.send("one")
+    worker = made.worker("-c", "2", ready=False)
+    assert worker.popen.wait(20) == 70, worker.output()
+    assert "children end before they begin: exit status 3" in worker.output()
+    assert made.left() == 1, "the task was not given back"
 
 
 # Children
@@ -375,9 +397,11 @@ def storm(pool: ProcessPool, heard: Heard, seconds: float, seed: int) -> int:
             if dice.random() < 0.3:
                 targets = [pid for pid in zygotes if parent_of(parent_of(pid)) == os.getpid()]
             for pid in dice.sample(targets, min(len(targets), dice.randint(1, 2))):
-                if os.getpid() in (parent_of(parent_of(pid)), parent_of(parent_of(parent_of(pid)))):
-                    os.kill(pid, signal.SIGKILL)
-                    killed += 1
+                ancestors = (parent_of(parent_of(pid)), parent_of(parent_of(parent_of(pid))))
+                if os.getpid() in ancestors:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed += 1
         assert heard.failures == []
         runs(pool, heard, "after")
     finally:

@@ -6,12 +6,15 @@ May import: kernel, pools.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import time
 
 from celeriac.kernel.message import Delivery
 from celeriac.pools.processes.pipe import Frames
+from celeriac.pools.processes.slot import Slot
 
 
 class Member:
@@ -20,8 +23,8 @@ class Member:
     :param asked_at: when it was asked for, as every time here by the pool's `Watch`.
     """
 
-    def __init__(self, number: int, sock: socket.socket, asked_at: float) -> None:
-        self.number, self.sock = number, sock
+    def __init__(self, number: int, sock: socket.socket, slot: Slot, asked_at: float) -> None:
+        self.number, self.sock, self.slot = number, sock, slot
         self.pid = 0
         self.frames = Frames()
         self.out = bytearray()
@@ -47,6 +50,54 @@ class Member:
         """Since when the zygote is dead that had it made; 0 for not."""
         self.idle: tuple[int, float] = (-1, 0.0)
         """What it had begun last when it was first seen to run nothing, and since when."""
+
+    def runs_for(self, seconds: float) -> bool:
+        """Tell whether one task has kept it for longer."""
+        running, _, started, _ = self.slot.read()
+        return bool(running) and time.monotonic() - started > seconds
+
+    def write(self) -> None:
+        """Send of `out` what the pipe takes; nothing is left of it where the child is dead."""
+        try:
+            while self.out:
+                sent = self.sock.send(memoryview(self.out)[: 1 << 20])
+                del self.out[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.out.clear()  # what it had is dealt with when its end is told of
+
+    def read(self) -> bytes | None:
+        """Return what it has said; nothing at the end of the pipe, None where it is silent."""
+        try:
+            return self.sock.recv(1 << 18)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def dismiss(self) -> None:
+        """Let it end once it has nothing to do."""
+        self.retiring = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def kill(self, error: Exception | None = None) -> None:
+        """Kill it; `error` says why, to those whose task it runs."""
+        if self.pid:
+            self.ending = error or self.ending
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def end(self, seq: int, error: Exception) -> None:
+        """Kill it while it runs `seq`, and not if it has gone on to the next meanwhile."""
+        if not self.pid:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGSTOP)
+            if self.slot.read()[0] == seq:
+                self.kill(error)
+            os.kill(self.pid, signal.SIGCONT)
 
 
 def cause(status: int) -> str:

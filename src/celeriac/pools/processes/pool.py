@@ -27,11 +27,11 @@ from celeriac.kernel.errors import Terminated, TimeLimitExceeded, WorkerLostErro
 from celeriac.kernel.message import Delivery
 from celeriac.pools.processes.child import main as be_child
 from celeriac.pools.processes.member import Member, cause
+from celeriac.pools.processes.nursery import Nursery
 from celeriac.pools.processes.pipe import Report, Work, decode_report, encode
 from celeriac.pools.processes.questions import Questions
 from celeriac.pools.processes.slot import Slots
 from celeriac.pools.processes.watch import ROUND, Watch
-from celeriac.pools.processes.zygote import Forker, Keeper
 from celeriac.ports.pool import MakeRun, PoolTraits, Running, Sink
 
 logger = logging.getLogger("celeriac.pool")
@@ -52,8 +52,6 @@ GIVE_UP_AFTER = 3
 """Children in a row that could not begin after which the pool has failed."""
 GIVE_UP_AFTER_KILLS = 20
 """The same of children that somebody killed before they had begun."""
-FORK_AGAIN = 1.0
-"""Seconds until the next try where the system forks no process."""
 ORPHAN = 1.0
 """Seconds in which a child is dead whose zygote is."""
 
@@ -79,7 +77,7 @@ class ProcessPool:
     ) -> None:
         self._size = size
         self._begin_within = begin_within
-        self._max_tasks, self._max_memory = max_tasks_per_child, max_memory_per_child
+        self._limits = {"max_tasks": max_tasks_per_child, "max_memory": max_memory_per_child}
         self._lock = threading.Condition()
         self._waiting: deque[Delivery] = deque()
         self._children: dict[int, Member] = {}
@@ -87,7 +85,6 @@ class ProcessPool:
         self._mean = 1.0
         self._stopping = False
         self._deadline = float("inf")
-        self._drained = False
         self._failures = 0
         self.failure: str | None = None
         """Why no child can begin; None while they can."""
@@ -103,27 +100,17 @@ class ProcessPool:
         self._sink = sink
         self._slots = Slots(2 * MOST_CHILDREN)  # as many again may be on their way out
         self._make_run = make_run
-        self._keeper = Keeper(self._be_child)
         self._watch = Watch(self._begin_within)
         self._selector = selectors.DefaultSelector()
+        self._nursery = Nursery(self._be_child, self._selector)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._selector.register(self._keeper.sock, selectors.EVENT_READ, None)
-        self._zygote: Forker | None = None
-        self._fork_at = 0.0
-        self._have_zygote()
         self._populate()
         self._thread = threading.Thread(target=self._serve, name="celeriac-pool", daemon=True)
         self._thread.start()
 
     def _be_child(self, sock: socket.socket, number: int) -> int:
-        return be_child(
-            sock,
-            self._slots[number],
-            self._make_run,
-            max_tasks=self._max_tasks,
-            max_memory=self._max_memory,
-        )
+        return be_child(sock, self._slots[number], self._make_run, **self._limits)
 
     def free(self) -> int:
         """Return how many deliveries could start at once."""
@@ -155,7 +142,7 @@ class ProcessPool:
             child, seq = self._holder(task_id) if found is None else (None, 0)
             begun = False
             if child is not None:
-                begun = seq <= self._slots[child.number].read()[1]
+                begun = seq <= child.slot.read()[1]
                 if not begun:
                     child.cancelled.add(seq)
                     self._recall(child)
@@ -198,7 +185,7 @@ class ProcessPool:
         found = []
         with self._lock:
             for child in self._children.values():
-                seq, _, started, _ = self._slots[child.number].read()
+                seq, _, started, _ = child.slot.read()
                 delivery = child.outstanding.get(seq)
                 if delivery is not None:
                     begun = wall - (now - started)
@@ -209,7 +196,7 @@ class ProcessPool:
         """Send a signal to the process of a task that runs."""
         with self._lock:
             child, seq = self._holder(task_id)
-            if child is None or not child.pid or self._slots[child.number].read()[0] != seq:
+            if child is None or not child.pid or child.slot.read()[0] != seq:
                 return False
             os.kill(child.pid, signum)  # a process until the I/O thread has buried it
             return True
@@ -220,7 +207,7 @@ class ProcessPool:
         only = {one.pid for one in self.running() if wanted == one.task_id}
         with self._lock:
             able = [child for child in self._children.values() if child.ready and child.pid]
-            asked = [(c.pid, self._slots[c.number]) for c in able if not wanted or c.pid in only]
+            asked = [(c.pid, c.slot) for c in able if not wanted or c.pid in only]
         return self._questions.ask(asked, ask, wait)
 
     def restart(self) -> None:
@@ -261,12 +248,10 @@ class ProcessPool:
                 ready = self._selector.select(self._pause())
                 look = self._watch.tick()
                 for key, _ in ready:
-                    if key.data is not None:
+                    if isinstance(key.data, Member):
                         self._talk_safely(key.data)
-                    elif key.fileobj is self._keeper.sock:
-                        self._hear_keeper()
-                    elif key.fileobj is not self._wake_read:
-                        self._hear_zygote()
+                    elif key.data is self._nursery:
+                        self._hear_nursery()
                     else:
                         with contextlib.suppress(BlockingIOError):
                             os.read(self._wake_read, 4096)
@@ -288,31 +273,26 @@ class ProcessPool:
             self._talk(child)
         except msgspec.MsgspecError as error:
             logger.error("process %d said what cannot be read: %s", child.pid, error)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
+            child.kill()
 
     def _recall(self, child: Member) -> None:
         """Begin to take back what a child has not begun."""
-        _, last, _, _ = self._slots[child.number].read()
+        _, last, _, _ = child.slot.read()
         if not child.voided and child.last > last:
             child.voided, child.voided_at = child.last, time.monotonic()
-            self._slots[child.number].void(child.last)
+            child.slot.void(child.last)
 
     def _take_back_some(self) -> None:
         now = time.monotonic()
         for child in list(self._children.values()):
             if child.voided and now - child.voided_at >= TICK:
-                _, last, _, _ = self._slots[child.number].read()
+                _, last, _, _ = child.slot.read()
                 void, child.voided = child.voided, 0
                 # Batches become small again: much that is in hand is much to lose.
                 self._learn(1.0)
                 self._returned(child, [seq for seq in child.outstanding if last < seq <= void])
-            elif len(child.outstanding) > 1 and not child.voided and self._stuck(child, LONG):
+            elif len(child.outstanding) > 1 and not child.voided and child.runs_for(LONG):
                 self._recall(child)
-
-    def _stuck(self, child: Member, after: float) -> bool:
-        running, _, started, _ = self._slots[child.number].read()
-        return bool(running) and time.monotonic() - started > after
 
     def _returned(self, child: Member, seqs: Sequence[int]) -> None:
         """Put what a child did not begin first in the line, or out of the pool if cancelled."""
@@ -325,7 +305,7 @@ class ProcessPool:
                     (dropped if seq in child.cancelled else back).append(delivery)
             child.cancelled.difference_update(child.cancelled - child.outstanding.keys())
             child.cancelled.difference_update(
-                [s for s in child.cancelled if s <= self._slots[child.number].read()[1]]
+                [s for s in child.cancelled if s <= child.slot.read()[1]]
             )
             if self._stopping:
                 self._abandoned += back
@@ -351,43 +331,34 @@ class ProcessPool:
         waits = [] if wait is None else [wait]
         if any(not c.ready or c.gone_at or c.orphaned_at for c in self._children.values()):
             waits.append(ROUND)
-        now = time.monotonic()
-        if self._fork_at > now:
-            waits.append(self._fork_at - now)
+        if (pause := self._nursery.pause()) is not None:
+            waits.append(pause)
         if self._stopping:
-            waits.append(max(0.0, self._deadline - now))
+            waits.append(max(0.0, self._deadline - time.monotonic()))
         return min(waits, default=None)
 
     def _populate(self) -> None:
         """Have children made for the places that are empty, and let go of those too many."""
         if self.failure is not None or self._stopping:
             return
-        if self._zygote is None:
-            self._have_zygote()
         serving = [child for child in self._children.values() if not child.retiring]
         for child in serving[self._size :]:
             if not child.outstanding:
-                child.retiring = True
-                with contextlib.suppress(OSError):
-                    child.sock.shutdown(socket.SHUT_WR)
+                child.dismiss()
         for child in serving:
             if child.outdated and not child.outstanding:
-                child.retiring = True
-                with contextlib.suppress(OSError):
-                    child.sock.shutdown(socket.SHUT_WR)
+                child.dismiss()
         serving = [child for child in serving if not child.retiring]
         number = 0
-        for _ in range(self._size - len(serving) if time.monotonic() >= self._fork_at else 0):
+        for _ in range(self._size - len(serving)):
             while number in self._children:
                 number += 1
-            self._slots[number].clear()
-            if self._zygote is None:
+            slot = self._slots[number]
+            slot.clear()
+            sock = self._nursery.spawn(number)
+            if sock is None:
                 return
-            try:
-                sock = self._zygote.spawn(number)
-            except OSError:
-                return  # its end is heard of next
-            child = Member(number, sock, self._watch.now)
+            child = Member(number, sock, slot, self._watch.now)
             with self._lock:
                 self._children[number] = child
             self._selector.register(sock, selectors.EVENT_READ, child)
@@ -404,7 +375,7 @@ class ProcessPool:
         for child in sorted(able, key=lambda c: len(c.outstanding)):
             if len(child.outstanding) > depth // 2 or (depth == 1 and child.outstanding):
                 continue
-            if child.outstanding and self._stuck(child, AHEAD):
+            if child.outstanding and child.runs_for(AHEAD):
                 continue
             with self._lock:
                 # An equal share at the most, so that one child does not get what two could do.
@@ -425,14 +396,7 @@ class ProcessPool:
             self._write(child)
 
     def _write(self, child: Member) -> None:
-        try:
-            while child.out:
-                sent = child.sock.send(memoryview(child.out)[: 1 << 20])
-                del child.out[:sent]
-        except BlockingIOError:
-            pass
-        except OSError:
-            child.out.clear()  # it died: the zygote tells, and what it had is dealt with then
+        child.write()
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.out else 0)
         if self._children.get(child.number) is child:
             with contextlib.suppress(KeyError, ValueError):
@@ -451,22 +415,17 @@ class ProcessPool:
 
     def _hear(self, child: Member) -> bool:
         """Read all that a child has said; False at the end of its pipe."""
-        while True:
-            try:
-                data = child.sock.recv(1 << 18)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
+        while (data := child.read()) is not None:
             if not data:
                 return False
             for frame in child.frames.feed(data):
                 self._heed(child, decode_report(frame))
+        return True
 
     def _heed(self, child: Member, report: Report) -> None:
         if report.ready:
             child.ready, self._failures = True, 0
-            self._questions.greet(child.pid, self._slots[child.number])
+            self._questions.greet(child.pid, child.slot)
         if report.answers:
             self._questions.hear(report.answers)
         if report.noted:
@@ -495,7 +454,7 @@ class ProcessPool:
         if report.retiring:
             child.retiring = True
             # It begins nothing more.  Back now, and not at its end: its successor keeps the order.
-            last = self._slots[child.number].read()[1]
+            last = child.slot.read()[1]
             self._returned(child, [seq for seq in child.outstanding if seq > last])
         if report.failure:
             child.failed = True
@@ -516,14 +475,14 @@ class ProcessPool:
         for child in list(self._children.values()):
             if child.ending is not None or not child.outstanding:
                 continue
-            running, _, started, deadline = self._slots[child.number].read()
+            running, _, started, deadline = child.slot.read()
             delivery = child.outstanding.get(running)
             if delivery is None:
                 continue
             if deadline and now >= deadline:
-                self._end(child, running, TimeLimitExceeded(round(deadline - started, 3)))
+                child.end(running, TimeLimitExceeded(round(deadline - started, 3)))
             elif delivery.envelope.id in self._cancel:
-                self._end(child, running, Terminated(signal.SIGKILL.value))
+                child.end(running, Terminated(signal.SIGKILL.value))
         if self._cancel:
             with self._lock:
                 # One that is in a child's hands may begin yet: it is looked at again.
@@ -535,55 +494,24 @@ class ProcessPool:
                 }
                 self._cancel = deque(task_id for task_id in self._cancel if task_id in held)
 
-    def _end(self, child: Member, seq: int, error: Exception) -> None:
-        """Kill a child that runs `seq`, and not one that has gone on to the next meanwhile."""
-        if not child.pid:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGSTOP)
-            if self._slots[child.number].read()[0] == seq:
-                child.ending = error
-                os.kill(child.pid, signal.SIGKILL)
-            os.kill(child.pid, signal.SIGCONT)
-
     def _end_overdue(self) -> None:
         """Kill what does not do what it must: it is replaced as anything else that was killed."""
-        for child, why in self._watch.overdue(list(self._children.values()), self._slots):
+        for child, why in self._watch.overdue(list(self._children.values())):
             if child is not None:
                 logger.error("process %d is killed and replaced: %s", child.pid, why)
                 text = f"its process {child.pid} was killed by the worker: {why}"
-                child.ending = WorkerLostError(text)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGKILL)
-            elif (zygote := self._zygote) is not None and zygote.pid:
-                logger.error("the zygote process %d is killed and replaced: %s", zygote.pid, why)
-                zygote.kill()
+                child.kill(WorkerLostError(text))
             else:
-                logger.error("the keeper process %d is killed: %s", self._keeper.pid, why)
-                self._keeper.kill()
+                self._nursery.kill(why)
 
-    # -- those that fork --------------------------------------------------------------------------
-
-    def _have_zygote(self) -> None:
-        if time.monotonic() >= self._fork_at:
-            with contextlib.suppress(OSError):  # the keeper's end is heard of next
-                self._zygote = self._keeper.zygote()
-                self._selector.register(self._zygote.sock, selectors.EVENT_READ, None)
-
-    def _hear_keeper(self) -> None:
-        if self._keeper.hear():
-            return
-        self._selector.unregister(self._keeper.sock)
-        self._orphan_children()
-        self._fail(f"the keeper process {self._keeper.pid} was killed: nothing can be forked")
-
-    def _hear_zygote(self) -> None:
-        zygote = self._zygote
-        if zygote is None:
-            return
-        events = zygote.events()
-        if events is None:
-            self._drop_zygote(zygote)
+    def _hear_nursery(self) -> None:
+        events = self._nursery.hear()
+        if events is None or self._nursery.failure is not None:
+            for orphan in self._children.values():
+                orphan.orphaned_at = orphan.orphaned_at or self._watch.now
+                orphan.retiring = True
+        if self._nursery.failure is not None:
+            self._fail(self._nursery.failure)
         for number, pid, status in events or ():
             child = self._children.get(number)
             if child is None:
@@ -591,37 +519,17 @@ class ProcessPool:
             if not pid:
                 logger.error("a child process cannot be forked: %s", os.strerror(status))
                 child.failed = True
-                self._fork_at = time.monotonic() + FORK_AGAIN
                 self._bury(child, 0)
             elif status < 0:
                 child.pid = pid
             elif child.pid == pid:
                 self._bury(child, status)
 
-    def _drop_zygote(self, zygote: Forker) -> None:
-        """Begin anew after the zygote has ended, and every child with it."""
-        self._keeper.hear()  # perhaps it was never forked
-        if zygote.error:
-            logger.error("the zygote process cannot be forked: %s", os.strerror(zygote.error))
-            self._fork_at = time.monotonic() + FORK_AGAIN
-        elif not self._stopping and self.failure is None:
-            logger.error("the zygote process %d was killed, and its children with it", zygote.pid)
-        self._selector.unregister(zygote.sock)
-        zygote.close()
-        self._zygote = None
-        self._orphan_children()
-
-    def _orphan_children(self) -> None:
-        """Have those buried who die with their zygote, each once its pipe has ended."""
-        for child in self._children.values():
-            child.orphaned_at = child.orphaned_at or self._watch.now
-            child.retiring = True
-
     def _bury_orphans(self) -> None:
         for child in list(self._children.values()):
-            if child.orphaned_at:
-                # A program that the task started may hold the pipe for longer than the child lives.
-                if child.gone_at or self._watch.now - child.orphaned_at > ORPHAN:
+            # It dies with its zygote.  What its task started may hold the pipe for longer.
+            if since := child.orphaned_at:
+                if child.gone_at or self._watch.now - since > ORPHAN:
                     self._bury(child, signal.SIGKILL)
 
     def _fail(self, why: str) -> None:
@@ -640,7 +548,7 @@ class ProcessPool:
             self._children.pop(child.number, None)
             child.cancelled.clear()
             self._lock.notify_all()
-        running, last, _, _ = self._slots[child.number].read()
+        running, last, _, _ = child.slot.read()
         error = child.ending or WorkerLostError(f"its process {child.pid} ended: {cause(status)}")
         fresh = []
         for seq, delivery in child.outstanding.items():
@@ -666,18 +574,21 @@ class ProcessPool:
         """End the children: those that are idle by closing their pipes, the others by force."""
         for child in self._children.values():
             if not child.outstanding:
-                with contextlib.suppress(OSError):
-                    child.sock.shutdown(socket.SHUT_WR)
+                child.dismiss()
         ends = time.monotonic() + 1.0
         idle = {c.number for c in self._children.values() if not c.outstanding}
         while idle and time.monotonic() < ends:
             self._selector.select(0.05)
-            for number, _, status in (self._zygote.events() if self._zygote else None) or ():
+            for number, _, status in self._nursery.hear() or ():
                 if status >= 0:
                     idle.discard(number)
             for child in self._children.values():
                 self._hear(child)
-        self._keeper.close()
+        self._nursery.close()
+        # What is given back may begin elsewhere at once: not before it has ended here.
+        ends, left = time.monotonic() + ORPHAN, list(self._children.values())
+        while (left := [c for c in left if self._hear(c)]) and time.monotonic() < ends:
+            time.sleep(TICK)
         with self._lock:
             for child in self._children.values():
                 self._abandoned += child.outstanding.values()

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from celeriac.pools.processes.member import Member
-from celeriac.pools.processes.slot import Slots
 
 TAKE_WITHIN = 60.0
 """Seconds in which a child that runs nothing begins what it was given."""
@@ -55,13 +54,13 @@ class Watch:
         self._last = real
         return True
 
-    def overdue(self, children: Iterable[Member], slots: Slots) -> Iterator[Overdue]:
+    def overdue(self, children: Iterable[Member]) -> Iterator[Overdue]:
         """Yield what is overdue; each once, or again after as long again."""
         for child in children:
-            if (found := self._judge(child, slots)) is not None:
+            if (found := self._judge(child)) is not None:
                 yield found
 
-    def _judge(self, child: Member, slots: Slots) -> Overdue | None:
+    def _judge(self, child: Member) -> Overdue | None:
         if child.gone_at:
             # Its end is told of as soon as it is dead: it lives without a pipe, or the zygote sleeps.
             if self.now - child.gone_at < END_WITHIN:
@@ -79,7 +78,7 @@ class Watch:
             if self.now - child.asked_at < self._begin_within or child.ending is not None:
                 return None
             return Overdue(child, f"it was not ready within {self._begin_within:g} s")
-        running, last, _, _ = slots[child.number].read()
+        running, last, _, _ = child.slot.read()
         if running or not child.outstanding or last != child.idle[0]:
             child.idle = (last, self.now)
         elif self.now - child.idle[1] >= TAKE_WITHIN and child.ending is None:
