@@ -348,3 +348,39 @@ def test_memory_of_a_waiting_task(server: RedisServer, make: Callable[..., Proje
     )
     each = (int(server.info("memory")["used_memory"]) - before) / count
     assert each <= 1.3 * (size + 200), f"{each:.0f} bytes"
+
+
+def test_a_worker_that_starts_before_its_server(
+    server: RedisServer, make: Callable[..., Project]
+) -> None:
+    project = make(server.url())
+    server.kill()
+    worker = project.worker(ready=False)
+    eventually(lambda: "trying again in" in worker.output(), saying="an attempt")
+    server.start()
+    worker.wait_ready()
+    assert project.send("note", 1).get(timeout=20) == 1
+    assert worker.stop() == 0
+
+
+def test_a_worker_that_waits_for_its_server_can_be_ended(
+    server: RedisServer, make: Callable[..., Project]
+) -> None:
+    project = make(server.url())
+    server.kill()
+    worker = project.worker(ready=False)
+    eventually(lambda: "trying again in" in worker.output(), saying="an attempt")
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 10
+    assert "ready" not in worker.output()
+
+
+def test_a_worker_that_must_not_wait_for_its_server(
+    server: RedisServer, make: Callable[..., Project]
+) -> None:
+    project = make(server.url(), broker_connection_retry_on_startup=False)
+    server.kill()
+    worker = project.worker(ready=False)
+    assert worker.popen.wait(20) == 69
+    assert str(server.port) in worker.output()

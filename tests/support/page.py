@@ -167,6 +167,9 @@ class Reader:
                     old.close()
                 self.terminals[name] = Terminal(command, self.folder, self.env)
                 self.terminals[name].wait(expected)
+            elif command.startswith("export "):
+                variable, _, value = command.removeprefix("export ").partition("=")
+                self.env = {**self.env, variable: value}
             elif command.startswith("cd "):
                 self.folder = (self.folder / command[3:]).resolve()
             else:

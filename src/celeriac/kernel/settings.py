@@ -474,6 +474,12 @@ SETTINGS: tuple[Setting, ...] = (
         ("BROKER_CONNECTION_TIMEOUT",),
     ),
     Setting(
+        "broker_connection_retry_on_startup",
+        "bool",
+        True,
+        "Whether a worker that starts while its broker or store is away waits for it, or ends.",
+    ),
+    Setting(
         "redis_backend_use_ssl",
         "any?",
         None,
@@ -562,7 +568,23 @@ SETTINGS: tuple[Setting, ...] = (
     # accepted
     *_ignored(
         _HUB,
-        "redis_max_connections redis_retry_on_timeout broker_channel_error_retry broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup broker_failover_strategy broker_heartbeat_checkrate broker_host broker_login_method broker_password broker_pool_acquire_timeout broker_pool_limit broker_port broker_read_url broker_transport broker_user broker_vhost broker_write_url worker_agent worker_autoscaler worker_consumer worker_pool_putlocks worker_pool_restarts worker_pool_start_method worker_timer worker_timer_precision worker_lost_wait worker_state_db worker_detect_quorum_queues worker_enable_prefetch_count_reduction worker_eta_task_limit worker_disable_prefetch worker_disable_rate_limits worker_direct task_protocol task_default_delivery_mode task_create_missing_queue_type task_create_missing_queue_exchange_type task_repr_maxlevels result_cache_max result_chord_join_timeout result_chord_retry_interval result_chord_expires result_compression result_exchange result_exchange_type result_persistent result_failure_expires result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries result_backend_max_sleep_between_retries_ms cache_backend cache_backend_options",
+        "redis_max_connections redis_retry_on_timeout broker_channel_error_retry "
+        "broker_connection_max_retries broker_connection_retry broker_failover_strategy "
+        "broker_heartbeat_checkrate broker_host broker_login_method broker_password "
+        "broker_pool_acquire_timeout broker_pool_limit broker_port broker_read_url "
+        "broker_transport broker_user broker_vhost broker_write_url worker_agent "
+        "worker_autoscaler worker_consumer worker_pool_putlocks worker_pool_restarts "
+        "worker_pool_start_method worker_timer worker_timer_precision worker_lost_wait "
+        "worker_state_db worker_detect_quorum_queues worker_enable_prefetch_count_reduction "
+        "worker_eta_task_limit worker_disable_prefetch worker_disable_rate_limits "
+        "worker_direct task_protocol task_default_delivery_mode "
+        "task_create_missing_queue_type task_create_missing_queue_exchange_type "
+        "task_repr_maxlevels result_cache_max result_chord_join_timeout "
+        "result_chord_retry_interval result_chord_expires result_compression result_exchange "
+        "result_exchange_type result_persistent result_failure_expires "
+        "result_backend_always_retry result_backend_base_sleep_between_retries_ms "
+        "result_backend_max_retries result_backend_max_sleep_between_retries_ms cache_backend "
+        "cache_backend_options",
     ),
     *_ignored(
         _SELF,

@@ -50,9 +50,9 @@ class Shutdown:
         """Whether the end was asked for."""
         return self._asked.is_set()
 
-    def wait(self) -> None:
-        """Block until the end is asked for."""
-        self._asked.wait()
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the end is asked for, or for `timeout` seconds; return whether it was."""
+        return self._asked.wait(timeout)
 
     def run(self) -> None:
         """End the worker; hurries when another request comes while it does."""

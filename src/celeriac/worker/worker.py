@@ -16,18 +16,18 @@ from typing import Any, Protocol
 
 from celeriac.client import signals
 from celeriac.client.app import Celeriac
-from celeriac.kernel.errors import ImproperlyConfigured, TaskRevokedError
+from celeriac.kernel.errors import BrokerUnavailable, ImproperlyConfigured, TaskRevokedError
 from celeriac.kernel.events import Line
 from celeriac.kernel.message import Delivery, Record, Settlement, Verdict
 from celeriac.kernel.routing import Queue, declared_queues
 from celeriac.kernel.settings import BY_NAME
 from celeriac.kernel.states import REVOKED
-from celeriac.ports.broker import Consumer
+from celeriac.ports.broker import Broker, Consumer
 from celeriac.ports.pool import Pool, TaskFrame
 from celeriac.ports.registry import find_pool
 from celeriac.ports.results import ResultBackend
 from celeriac.worker.execute import Execution
-from celeriac.worker.fetcher import Fetcher
+from celeriac.worker.fetcher import FIRST_PAUSE, LONGEST_PAUSE, Fetcher
 from celeriac.worker.gates import NewLimits, RateGate, Revoked, RevokedStamps
 from celeriac.worker.held import Held
 from celeriac.worker.keeper import Keeper
@@ -42,6 +42,10 @@ logger = logging.getLogger("celeriac.worker")
 
 EX_SOFTWARE = 70
 """Exit status of a worker that stopped because a part of it died (sysexits.h)."""
+
+
+class _EndedEarly(Exception):
+    """The end was asked for before the worker had begun."""
 
 
 class Heart(Part, Protocol):
@@ -203,6 +207,9 @@ class Worker:
             )
             try:
                 self._begin()
+            except _EndedEarly:
+                self.pool.stop(deadline=0.0)
+                return 0
             except BaseException:
                 self.pool.stop(deadline=0.0)
                 raise
@@ -225,11 +232,9 @@ class Worker:
         app.teller = self.told
         # The pool first: a process pool forks, and must do so before there are threads.
         self.pool.start(self._make_run, self)
-        broker = app.broker
-        warn_of_long_tasks(app, broker.caps.holds_for, self.limits)
-        results: ResultBackend | None = app.results if app.keeps_results else None
         names = [queue.name for queue in self.queues]
-        broker.declare(names)
+        broker, results = self._reach(names)
+        warn_of_long_tasks(app, broker.caps.holds_for, self.limits)
         if self.purge:
             for name in names:
                 logger.warning("purged %d messages from %s", broker.purge(name), name)
@@ -268,6 +273,26 @@ class Worker:
             self.events.start()
         for service in self._services:
             service.start()
+
+    def _reach(self, names: Sequence[str]) -> tuple[Broker, ResultBackend | None]:
+        """Open broker and store and declare the queues, as often as it takes: they may start after us.
+
+        :raises BrokerUnavailable: one is away, and the settings forbid to wait for it.
+        """
+        app, pause = self.app, 0.0
+        while True:
+            try:
+                broker = app.broker
+                results: ResultBackend | None = app.results if app.keeps_results else None
+                broker.declare(names)
+                return broker, results
+            except BrokerUnavailable as error:
+                if not app.conf.broker_connection_retry_on_startup:
+                    raise
+                pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
+                logger.error("%s; trying again in %.1f s", error, pause)
+                if self.shutdown.wait(pause):
+                    raise _EndedEarly from None
 
     def _say_ignored(self) -> None:
         """Say, in one line, which settings of Celery's have no effect here."""

@@ -1,0 +1,1 @@
+"""Tasks, and what is done with them."""
