@@ -97,13 +97,27 @@ class Site:
             process.kill_group()
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Make the project, its database migrated."""
-    made = Site(tmp_path / "site")
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrate a database once; each site has a copy."""
+    made = Site(tmp_path_factory.mktemp("migrated") / "site")
     made.manage("migrate", "-v0")
+    return made.folder / "db.sqlite3"
+
+
+@pytest.fixture
+def empty_site(tmp_path: Path) -> Iterator[Site]:
+    """Make the project, without a database."""
+    made = Site(tmp_path / "site")
     yield made
     made.close()
+
+
+@pytest.fixture
+def site(empty_site: Site, migrated: Path) -> Site:
+    """Make the project, its database migrated."""
+    shutil.copy(migrated, empty_site.folder / "db.sqlite3")
+    return empty_site
 
 
 class Router:

@@ -87,12 +87,12 @@ class DjangoFixup:
     def task_begins(self, task: Any = None, **_: Any) -> None:
         """Close what is too old or broken, as Django does before a request."""
         if task.app is self.app and not task.request.is_eager:
-            connections.tidy(task)
+            connections.begins(task)
 
     def task_ends(self, task: Any = None, **_: Any) -> None:
         """Close what is too old or broken, as Django does after a request."""
         if task.app is self.app and not task.request.is_eager:
-            connections.tidy(task)
+            connections.ends(task)
 
     def forked(self, **_: Any) -> None:
         """Forget the parent's connections."""

@@ -25,7 +25,14 @@ T = TypeVar("T")
 
 SLICE = 200
 """Rows in one statement."""
-_OWN = frozenset({"celeriac-settler", "celeriac-keeper", "celeriac-beat", "celeriac-watcher"})
+_POLLING = frozenset({"celeriac-beat", "celeriac-watcher"})
+"""Threads that look many times a second, and close what they have when they rest."""
+_OWN = _POLLING | {"celeriac-settler", "celeriac-keeper"}
+"""Threads that only celeriac uses.
+
+In others, connections that are open are in use, a cursor that is read from or a lock of the session,
+and would take these with them; so they are left alone, and what is opened there is closed again.
+"""
 
 
 class Store:
@@ -91,7 +98,7 @@ class Store:
                 _let_go(connection)
 
     def rest(self) -> None:
-        """Close this thread's connection, if the thread is one of celeriac's: it has nothing to do."""
+        """Close this thread's connection, if it is one of those that poll: it has nothing to do."""
         connection = db.connections[self.using]
         if _own_thread() and not connection.in_atomic_block:
             connection.close()
@@ -131,16 +138,11 @@ def let_go(were_open: Sequence[str]) -> None:
 
 
 def _own_thread() -> bool:
-    """Return whether this is a thread of celeriac's that looks into the database all the time.
-
-    In others, connections that are open are in use, a cursor that is read from or a lock of the
-    session, and would take these with them; and what is opened there is closed after the look.
-    """
     return threading.current_thread().name in _OWN
 
 
 def _tidy(connection: Any) -> None:
-    # CONN_MAX_AGE = 0 means "as long as a request": what this thread does has no such end.
+    # CONN_MAX_AGE = 0 means "as long as a request": what polls has no such end.
     if connection.settings_dict["CONN_MAX_AGE"] != 0 or connection.errors_occurred:
         connection.close_if_unusable_or_obsolete()
 
@@ -148,7 +150,8 @@ def _tidy(connection: Any) -> None:
 def _let_go(connection: Any) -> None:
     """Give what was opened for one look back where it is not to be kept: to its pool, above all."""
     pooled = bool(connection.settings_dict["OPTIONS"].get("pool"))
-    if pooled or (connection.settings_dict["CONN_MAX_AGE"] == 0 and not _own_thread()):
+    kept = threading.current_thread().name in _POLLING
+    if pooled or (connection.settings_dict["CONN_MAX_AGE"] == 0 and not kept):
         connection.close()
 
 

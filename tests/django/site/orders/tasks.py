@@ -1,11 +1,13 @@
 """Tasks, found by autodiscover_tasks()."""
 
+import asyncio
 import os
 import threading
 
 from django.db import connection, transaction
 
 from celeriac import shared_task
+from celeriac.result import AsyncResult
 from orders.models import Order
 
 
@@ -64,3 +66,23 @@ def fail(text):
 def add(x, y):
     """Add."""
     return x + y
+
+
+@shared_task
+async def read_slowly(seconds):
+    """Read row by row, from a cursor that stays open meanwhile."""
+    found = []
+    async for order in Order.objects.order_by("pk").aiterator(chunk_size=1):
+        found.append(order.name)
+        await asyncio.sleep(seconds)
+    return found
+
+
+@shared_task
+def look_at_results_while_reading():
+    """Ask the result store in the middle of what this thread reads."""
+    found = []
+    for order in Order.objects.order_by("pk").iterator(chunk_size=1):
+        found.append(order.name)
+        AsyncResult("unknown").state
+    return found
