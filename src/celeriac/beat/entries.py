@@ -1,6 +1,6 @@
 """What runs when: an entry of `beat_schedule` or of the store, checked, and its stored form.
 
-Owns: Item, read_entry, read_settings, BeatLazyFunc.  May import: kernel, ports, client.
+Owns: Item, read_entry, read_entries, read_settings, BeatLazyFunc.  May import: kernel, ports, client.
 """
 
 from __future__ import annotations
@@ -144,14 +144,22 @@ def _misfire(
     return cast("Misfire", misfire), GRACE if grace is None else float(grace)
 
 
-def read_settings(app: Celeriac) -> dict[str, Item]:
-    """Return the entries of `beat_schedule`; what is wrong is logged and left out."""
-    found = {}
+def read_entries(app: Celeriac) -> tuple[dict[str, Item], list[CeleryError]]:
+    """Return the entries of `beat_schedule`, and what is wrong with those that are left out."""
+    found, wrong = {}, []
     for name, given in app.conf.beat_schedule.items():
         try:
             found[str(name)] = read_entry(app, str(name), given)
         except CeleryError as error:
-            logger.error("an entry is left out: %s", error)
+            wrong.append(error)
+    return found, wrong
+
+
+def read_settings(app: Celeriac) -> dict[str, Item]:
+    """Return the entries of `beat_schedule`; what is wrong is logged and left out."""
+    found, wrong = read_entries(app)
+    for error in wrong:
+        logger.error("an entry is left out: %s", error)
     return found
 
 

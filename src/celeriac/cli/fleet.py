@@ -6,6 +6,7 @@ Owns: Fleet, Filter.  Thread rule: one thread.  May import: kernel, client, even
 from __future__ import annotations
 
 import fnmatch
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from celeriac.events.state import State, Task, Worker
 from celeriac.kernel.message import QueueCount
+from celeriac.kernel.redact import bounded_repr
 
 WINDOW = 10.0
 """Seconds over which rates are taken."""
@@ -62,6 +64,31 @@ class Fleet:
         end = ENDS.get(str(event["type"]))
         if end is not None:
             self._ends.append((event["local_received"], end))
+
+    def runs(self, hostname: str, info: Mapping[str, Any]) -> None:
+        """Take what a worker said of a task that runs; events, where some came, know better."""
+        uuid = info.get("id")
+        if not isinstance(uuid, str) or uuid in self.state.tasks:
+            return
+        started = info.get("time_start") or time.time()
+        fields = {
+            "name": info.get("name"),
+            "args": bounded_repr(info.get("args")),
+            "kwargs": bounded_repr(info.get("kwargs")),
+        }
+        for kind in ("task-received", "task-started"):
+            self.state.event(
+                {
+                    "type": kind,
+                    "uuid": uuid,
+                    "hostname": hostname,
+                    "timestamp": started,
+                    "local_received": time.time(),
+                    # Before all that events say: clock 0 is in no order.
+                    "clock": 0,
+                    **(fields if kind == "task-received" else {}),
+                }
+            )
 
     def rates(self, now: float) -> dict[str, float]:
         """Return tasks per second that were done, failed or retried lately."""

@@ -20,15 +20,14 @@ LATE = 5.0
 
 def check_schedule(app: Celeriac) -> Iterator[Finding]:
     """Check that every entry can be read and is stored, and that some beat sends them in time."""
-    from celeriac.beat.entries import read_settings
+    from celeriac.beat.entries import read_entries
     from celeriac.beat.service import scope_of, store_of
 
-    written = read_settings(app)
+    written, wrong = read_entries(app)
     store, joined = store_of(app)
     entries = store.entries(scope_of(app))
-    wrong = sorted(set(app.conf.beat_schedule or ()) - set(written))
-    if wrong:
-        yield warn("schedule", f"left out, as they are wrong: {', '.join(wrong)}", "see the log")
+    for why in wrong:
+        yield warn("schedule", f"an entry is left out: {why}", "correct it in beat_schedule")
     if not entries and not written:
         yield ok("schedule", "no entries")
         return

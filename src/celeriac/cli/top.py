@@ -32,6 +32,8 @@ WORKERS = ("worker", "state", "runs", "done", "load", "version")
 QUEUES = ("queue", "ready", "delayed", "held", "oldest")
 RUNNING = ("id", "task", "worker", "for", "args")
 ENDED = ("id", "task", "state", "took", "result")
+ANSWER = 1.0
+"""Seconds in which workers say what they run."""
 HELP = "q quit · ↑↓ choose · r revoke · t terminate · / filter tasks · w filter workers"
 
 
@@ -62,8 +64,13 @@ def top(
     app = session.connected()
     fleet = Fleet(Filter(task, worker))
     with listening(app, fleet) as lock:
+        # What began before it looked says nothing any more.
+        look = threading.Thread(target=learn, args=(app, fleet, lock), name="celeriac-look")
+        look.daemon = True
+        look.start()
         if once or as_json or not (sys.stdout.isatty() and sys.stdin.isatty()):
             time.sleep(interval)
+            look.join(3 * ANSWER)
             with lock:
                 ask(app, fleet)
                 if as_json:
@@ -83,11 +90,21 @@ def listening(app: Celeriac, fleet: Fleet) -> Iterator[threading.Lock]:
     receiver.listen()
 
     def listen() -> None:
+        known: set[str] = set()
         while not over.is_set():
             found = receiver.poll(0.2)
             with lock:
                 for event in found:
                     fleet.take(event)
+            came = {
+                str(e["hostname"])
+                for e in found
+                if e["type"] == "worker-online" and "hostname" in e
+            }
+            if came - known and not over.is_set():
+                known |= came
+                # One that starts later sends no events of tasks by itself.
+                app.control.broadcast("enable_events", destination=sorted(came))
 
     thread = threading.Thread(target=listen, name="celeriac-top", daemon=True)
     thread.start()
@@ -99,6 +116,18 @@ def listening(app: Celeriac, fleet: Fleet) -> Iterator[threading.Lock]:
         over.set()
         thread.join(2.0)
         receiver.close()
+
+
+def learn(app: Celeriac, fleet: Fleet, lock: threading.Lock) -> None:
+    """Ask the workers what they run already, as no event will tell of its begin."""
+    try:
+        found = app.control.inspect(timeout=ANSWER).active() or {}
+    except CeleryError:
+        return
+    with lock:
+        for hostname, tasks in found.items():
+            for one in tasks:
+                fleet.runs(hostname, one)
 
 
 def ask(app: Celeriac, fleet: Fleet) -> None:

@@ -24,6 +24,7 @@ from celeriac.client.signals import (
     task_success,
 )
 from celeriac.kernel.errors import (
+    CeleryError,
     Ignore,
     Reject,
     Retry,
@@ -92,11 +93,15 @@ class Attempt:
     """One run of a task for one request.
 
     :param run_coroutine: runs what an `async def` task returned, to its end.
+    :param keep: encodes the value that was returned, before anybody is told of a success: one
+        that cannot be kept is a failure.
     """
 
     __slots__ = (
         "args",
         "error",
+        "keep",
+        "kept",
         "kwargs",
         "request",
         "run_coroutine",
@@ -113,6 +118,7 @@ class Attempt:
         task: Any,
         request: Context,
         run_coroutine: RunCoroutine,
+        keep: Callable[[Any], Any] | None = None,
     ) -> None:
         self.task = task
         self.request = request
@@ -120,6 +126,9 @@ class Attempt:
         self.run_coroutine = run_coroutine
         self.error: BaseException | None = None
         self.value: Any = None
+        self.keep = keep
+        self.kept: Any = None
+        """What `keep` returned."""
         self.traceback: str | None = None
         self.runtime = 0.0
 
@@ -180,6 +189,12 @@ class Attempt:
             self._settle_error(self.error)
         elif self.request.retry_asked is not None:
             self.error = self.request.retry_asked
+        elif self.keep is not None:
+            try:
+                self.kept = self.keep(self.value)
+            except (CeleryError, RecursionError, TypeError, ValueError) as error:
+                # The task's own policies do not count: running it again would not help.
+                self.error, self.traceback = error, traceback_text(error)
         if self.task.hooks_end:
             self._hooks()
         if self.error is not None:

@@ -211,9 +211,21 @@ class Execution:
             payload,
             prepared,
             request,
-            Attempt(prepared.task, request, partial(self._loop.run, name=envelope.id)),
+            Attempt(
+                prepared.task,
+                request,
+                partial(self._loop.run, name=envelope.id),
+                self._keeper(prepared, request),
+            ),
             given,
         )
+
+    def _keeper(self, prepared: Prepared, request: Context) -> Callable[[Any], Record] | None:
+        """Return what makes the record of a value, where something needs it."""
+        head = request.head
+        if (self._keeps and not _ignored(prepared, head)) or head.slot is not None:
+            return partial(make_record, self._app, request, SUCCESS)
+        return None
 
     def _later(self, delivery: Delivery, error: BaseException) -> Settlement:
         logger.warning("task %s waits for the result store: %s", delivery.envelope.id, error)
@@ -341,7 +353,10 @@ class Execution:
         settlement = Settlement(job.delivery, Verdict.ACK, runtime=attempt.runtime)
         try:
             if self._keeps and not _ignored(job.prepared, job.head):
-                settlement.record = make_record(self._app, job.request, SUCCESS, attempt.value)
+                record: Record | None = attempt.kept
+                if record is None or job.prepared.task.hooks_end:  # which may have sent children
+                    record = make_record(self._app, job.request, SUCCESS, attempt.value)
+                settlement.record = record
             embed = job.request.embed
             if embed or job.head.slot is not None:
                 self._go_on(job, settlement, attempt.value)

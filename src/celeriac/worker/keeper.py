@@ -3,7 +3,7 @@
 Extends leases, asks the broker for its upkeep, gives back what waits too long in the pool, and
 deletes expired results.
 
-Owns: Keeper.  Thread rule: one thread; it alone calls `Consumer.extend`.
+Owns: Keeper, Complaint.  Thread rule: one thread; it alone calls `Consumer.extend`.
 May import: kernel, ports, worker.
 """
 
@@ -28,10 +28,31 @@ UPKEEP = 1.0
 """Seconds between two upkeeps, jittered so that workers do not meet."""
 STALL = 0.5
 """Seconds without an end after which what waits in the pool is given back."""
+COMPLAIN, COMPLAIN_MOST = 10.0, 600.0
+"""Seconds between two complaints of what fails: the first two, and at the most."""
 EXPIRE = 60.0
 """Seconds between two deletions of expired results."""
 EXPIRE_SLICE = 500
 """Records deleted in one go: more would hold the store's lock for too long."""
+
+
+class Complaint:
+    """How often a failure is told that comes each second: at once, then at growing intervals.
+
+    :param now: monotonic seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.since = self._next = now
+        self._pause = COMPLAIN
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether to say it again now."""
+        if now < self._next:
+            return False
+        self._next = now + self._pause
+        self._pause = min(2 * self._pause, COMPLAIN_MOST)
+        return True
 
 
 class Keeper(Service):
@@ -57,6 +78,7 @@ class Keeper(Service):
         self._consumer, self._broker, self._results = consumer, broker, results
         self._pool, self._held, self._lease = pool, held, lease
         self._wakeup = threading.Event()
+        self._complaints: dict[str, Complaint] = {}
 
     def run(self) -> None:
         """Keep house until stopped."""
@@ -87,8 +109,9 @@ class Keeper(Service):
         try:
             lost = self._consumer.extend(held, lease=self._lease)
         except (BrokerUnavailable, BrokerRejected) as error:
-            logger.warning("the leases of %d tasks were not extended: %s", len(held), error)
+            self._failed("leases", f"extending the leases of {len(held)} tasks", error)
             return False
+        self._succeeded("leases")
         # Those that have ended meanwhile were settled, not lost.
         still = {id(delivery) for delivery in self._held.all()} if lost else ()
         for delivery in lost:
@@ -115,4 +138,17 @@ class Keeper(Service):
         try:
             work()
         except (BrokerUnavailable, BrokerRejected) as error:
-            logger.warning("%s failed, trying again later: %s", what, error)
+            self._failed(what, what, error)
+        else:
+            self._succeeded(what)
+
+    def _failed(self, what: str, shown: str, error: Exception) -> None:
+        complaint = self._complaints.setdefault(what, Complaint(time.monotonic()))
+        if complaint.is_due(time.monotonic()):
+            logger.warning("%s failed, trying again: %s", shown, error)
+
+    def _succeeded(self, what: str) -> None:
+        complaint = self._complaints.pop(what, None)
+        if complaint is not None:
+            away = time.monotonic() - complaint.since
+            logger.info("%s works again, after %.0f s", what, away)
