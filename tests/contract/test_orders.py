@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.support.redis import RedisServer
@@ -26,6 +27,15 @@ class TestSQLite(OrdersContract):
     @pytest.fixture
     def orders(self, tmp_path: Path) -> Iterator[Orders]:
         family = SQLiteFamily(f"sqlite:////{tmp_path}/o.db", {})
+        yield family.orders()
+        family.close()
+
+
+@pytest.mark.service
+class TestAMQP(OrdersContract):
+    @pytest.fixture
+    def orders(self, rabbitmq: Any) -> Iterator[Orders]:
+        family = open_family(rabbitmq.vhost(uuid4().hex))
         yield family.orders()
         family.close()
 

@@ -905,11 +905,11 @@ class Celeriac:
 
         :param beat: run a beat in it.
         """
-        from celeriac.control.ears import Ears
+        from celeriac.control.ears import Ears, standing_orders
         from celeriac.events.heart import Heart
         from celeriac.worker.worker import Worker
 
-        made: list[Any] = [Ears] if self.conf.worker_enable_remote_control else []
+        made: list[Any] = [Ears if self.conf.worker_enable_remote_control else standing_orders]
         if beat:
             made.append(
                 lambda worker: self.Beat(embedded=True, on_death=lambda _: worker.stop("cold"))

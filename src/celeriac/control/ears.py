@@ -1,6 +1,6 @@
 """The ears of a worker: one for celeriac's own commands, one for Celery's where the broker has it.
 
-Owns: Ears.  Thread rule: as its parts.  May import: control.
+Owns: Ears, standing_orders.  Thread rule: as its parts.  May import: control.
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ from typing import Any
 
 from celeriac.control.celery_inbox import CeleryInbox, celery_inbox
 from celeriac.control.inbox import Inbox
+
+
+def standing_orders(worker: Any) -> Inbox:
+    """Return what has a worker obey pauses and revocations, and hears no command."""
+    return Inbox(worker, topics=())
 
 
 class Ears:

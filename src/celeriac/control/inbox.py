@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -60,12 +60,13 @@ class Inbox:
     """Listens for one worker.
 
     :param worker: its `remote` is what the commands act on.
+    :param topics: none where remote control is off: standing orders are obeyed all the same.
     """
 
     name = "control"
 
-    def __init__(self, worker: Any) -> None:
-        self._worker = worker
+    def __init__(self, worker: Any, *, topics: Sequence[str] = (TOPIC,)) -> None:
+        self._worker, self._topics = worker, topics
         self._stopping = threading.Event()
         self._subscription: Subscription | None = None
         self._mark, self._read_at = 0, time.monotonic()
@@ -75,9 +76,10 @@ class Inbox:
 
     def start(self) -> None:
         """Begin to listen; a second call, or one after `stop`, does nothing."""
-        if self._subscription is not None or self._stopping.is_set():
+        if self._thread.ident is not None or self._stopping.is_set():
             return
-        self._subscription = self._worker.app.bus.subscribe([TOPIC])
+        if self._topics:
+            self._subscription = self._worker.app.bus.subscribe(self._topics)
         # Before the first task is claimed: a paused queue must not be touched.
         self.look()
         self._thread.start()
@@ -118,7 +120,10 @@ class Inbox:
 
     def _run(self) -> None:
         subscription = self._subscription
-        assert subscription is not None
+        if subscription is None:
+            while not self._stopping.wait(WAIT):
+                self.look()
+            return
         away = False
         try:
             while not self._stopping.is_set():

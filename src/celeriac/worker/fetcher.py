@@ -65,6 +65,8 @@ class Fetcher(Service):
         """Cleared while no queue is consumed: a claim from none would return at once."""
         self.consuming.set()
         self._received = received
+        self._claims = threading.Condition()
+        self._begun = self._ended_claims = 0
         self._suspects_alone = not pool.traits.isolates
 
     def run(self) -> None:
@@ -82,7 +84,7 @@ class Fetcher(Service):
             try:
                 # One suspect at a time: two that are lost together could not be told apart.
                 suspects = 0 if self._held.suspects else 1
-                batch = self._consumer.claim(room, wait=WAIT, suspects=suspects)
+                batch = self._claim(room, suspects)
             except BrokerUnavailable as error:
                 pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
                 logger.warning("the broker is away, trying again in %.1f s: %s", pause, error)
@@ -93,6 +95,24 @@ class Fetcher(Service):
                 pause = 0.0
             if batch:
                 self._take(batch)
+
+    def _claim(self, room: int, suspects: int) -> Sequence[Delivery]:
+        with self._claims:
+            self._begun += 1
+        try:
+            if not self.consuming.is_set():  # cleared since it was looked at
+                return ()
+            return self._consumer.claim(room, wait=WAIT, suspects=suspects)
+        finally:
+            with self._claims:
+                self._ended_claims = self._begun
+                self._claims.notify_all()
+
+    def pass_claim(self, within: float = WAIT) -> None:
+        """Wait until the claim that goes on now has ended: what it watches may be the former queues."""
+        with self._claims:
+            begun = self._begun
+            self._claims.wait_for(lambda: self._ended_claims >= begun, within)
 
     def _take(self, batch: Sequence[Delivery]) -> None:
         self._held.claimed(batch)

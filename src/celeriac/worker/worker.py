@@ -385,7 +385,10 @@ class Worker:
             fetcher.consuming.set()
         else:
             fetcher.consuming.clear()
-            consumer.wake()
+            consumer.watch(())  # what the broker has pushed goes back
+        consumer.wake()
+        # Who is told that a queue is paused may rely on it.
+        fetcher.pass_claim()
 
     def resize(self, size: int) -> int:
         """Run up to `size` tasks at a time; return how many it became.

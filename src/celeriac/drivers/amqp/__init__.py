@@ -22,6 +22,7 @@ from celeriac.drivers.amqp.address import parse
 from celeriac.drivers.amqp.broker import AMQPBroker, capabilities
 from celeriac.drivers.amqp.bus import AMQPBus
 from celeriac.drivers.amqp.celery_bus import CeleryEcho, CeleryMailbox
+from celeriac.drivers.amqp.orders import AMQPOrders
 from celeriac.drivers.amqp.results import RpcResults
 from celeriac.drivers.amqp.server import Server
 from celeriac.drivers.amqp.topology import Topology
@@ -80,6 +81,7 @@ class AMQPFamily:
         self._results.returns = self._broker.returns
         echo = CeleryEcho(self.server) if options.get("celery_bus", True) else None
         self._bus = AMQPBus(self.server, echo=echo)
+        self._orders = AMQPOrders(self.server)
 
     def broker(self) -> AMQPBroker:
         """Return the broker."""
@@ -92,6 +94,10 @@ class AMQPFamily:
     def bus(self) -> AMQPBus:
         """Return the bus."""
         return self._bus
+
+    def orders(self) -> AMQPOrders:
+        """Return the standing orders."""
+        return self._orders
 
     def schedules(self) -> ScheduleStore:
         """Refuse: a queue is no place for a schedule.
@@ -110,9 +116,11 @@ class AMQPFamily:
         self._broker.after_fork()
         self._results.after_fork()
         self._bus.after_fork()
+        self._orders.after_fork()
 
     def close(self) -> None:
         """Close every connection."""
         self._bus.close()
+        self._orders.close()
         self._results.close()
         self._broker.close()
