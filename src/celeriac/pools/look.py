@@ -31,8 +31,8 @@ def answer(
 ) -> dict[str, Any]:
     """Return the answer of this process.
 
-    :param ask: `do`: "stack", "profile" (with `seconds`), "log_level" (with `level`, `logger`) or
-        "memory"; `task_id`: only what belongs to that task.
+    :param ask: `do`: "stack", "profile" (with `seconds`), "log_level" (with `level`, `logger`),
+        "log_levels" (`levels`, a list of those) or "memory"; `task_id`: only what belongs to that task.
     :param running: which task each thread runs.
     :param on_a_loop: others run on a loop of the pool's, so that one thread's is not the only one.
     """
@@ -45,6 +45,10 @@ def answer(
     if do == "log_level":
         logging.getLogger(ask.get("logger") or None).setLevel(ask["level"])
         return {**head, "level": ask["level"]}
+    if do == "log_levels":
+        for one in ask["levels"]:
+            logging.getLogger(one.get("logger") or None).setLevel(one["level"])
+        return head
     if do == "memory":
         return {**head, "rss": rss()}
     return {**head, "error": f"cannot {do!r}"}

@@ -30,6 +30,10 @@ class Member:
         self.out = bytearray()
         self.outstanding: dict[int, Delivery] = {}
         self.ready = False
+        self.greeted: bool | None = None
+        """Whether it was told what is new; None while it has not begun."""
+        self.greeting = 0
+        """The question whose answer says that it knows."""
         self.retiring = False
         self.failed = False
         """It has said why it could not begin."""

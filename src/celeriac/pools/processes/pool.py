@@ -424,10 +424,12 @@ class ProcessPool:
 
     def _heed(self, child: Member, report: Report) -> None:
         if report.ready:
-            child.ready, self._failures = True, 0
-            self._questions.greet(child.pid, child.slot)
+            child.greeted, self._failures = False, 0
+            self._greet(child)
         if report.answers:
             self._questions.hear(report.answers)
+            if child.greeting in [token for token, _ in report.answers]:
+                child.ready = True
         if report.noted:
             self._sink.noted(report.noted)
         if report.told:
@@ -504,6 +506,16 @@ class ProcessPool:
             else:
                 self._nursery.kill(why)
 
+    def _greet(self, child: Member) -> None:
+        """Have a new child know what was changed, before it is given its first task."""
+        if child.greeted is not False or (self._questions.news and not child.pid):
+            return  # it is not there, or was greeted, or cannot be asked yet
+        child.greeted = True
+        if self._questions.news:
+            child.greeting = self._questions.greet(child.pid, child.slot)
+        else:
+            child.ready = True
+
     def _hear_nursery(self) -> None:
         events = self._nursery.hear()
         if events is None or self._nursery.failure is not None:
@@ -522,6 +534,7 @@ class ProcessPool:
                 self._bury(child, 0)
             elif status < 0:
                 child.pid = pid
+                self._greet(child)
             elif child.pid == pid:
                 self._bury(child, status)
 

@@ -62,8 +62,20 @@ class Questions:
                     self._answers[token] = said
             self._changed.notify_all()
 
-    def greet(self, pid: int, slot: Slot) -> None:
-        """Tell a new child what was changed since the zygote was made."""
+    @property
+    def news(self) -> bool:
+        """Whether something was changed since the zygote was made."""
+        return bool(self._levels)
+
+    def greet(self, pid: int, slot: Slot) -> int:
+        """Tell a new child what was changed; return the token that its answer will have."""
         with self._changed:
-            for ask in self._levels.values() if pid else ():
-                self._answers.pop(self._put(pid, slot, ask))
+            levels = list(self._levels.values())
+            while True:
+                try:
+                    token = self._put(pid, slot, {"do": "log_levels", "levels": levels})
+                    break
+                except ValueError:  # too many for one question: the newest count
+                    levels = levels[1:]
+            self._answers.pop(token)
+            return token
