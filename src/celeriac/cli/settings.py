@@ -15,7 +15,8 @@ import click
 from celeriac.cli.output import json_option, print_json, print_table
 from celeriac.cli.session import Command, Session, pass_session, say
 from celeriac.kernel.redact import bounded_repr, is_secret, redact_url
-from celeriac.kernel.settings import BY_NAME, Setting
+from celeriac.kernel.setting import Setting
+from celeriac.kernel.settings import BY_NAME
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac

@@ -15,10 +15,11 @@ from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from celeriac.kernel.accepted import FOREIGN
 from celeriac.kernel.errors import ImproperlyConfigured
 from celeriac.kernel.rate import parse_rate
 from celeriac.kernel.redact import bounded_repr, censored
-from celeriac.kernel.settings import BY_NAME, FOREIGN, OLD_NAMES, SETTINGS
+from celeriac.kernel.settings import BY_NAME, OLD_NAMES, SETTINGS
 
 _SECTIONS = tuple(
     "task_ worker_ broker_ result_ beat_ redis_ event_ control_ database_ security_".split()
