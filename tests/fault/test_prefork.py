@@ -309,7 +309,9 @@ def test_a_child_that_is_not_ready_is_replaced(
     eventually(lambda: not alive(pid))
     settle(pool)
     said = [r.getMessage() for r in caplog.records if "replaced" in r.getMessage()]
-    assert said == [f"process {pid} is killed and replaced: it was not ready within 1 s"]
+    assert said == [
+        f"process {pid} is killed and replaced: it was not ready within 1 s (worker_proc_alive_timeout)"
+    ]
     assert not heard.failures
 
 

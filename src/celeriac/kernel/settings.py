@@ -374,7 +374,7 @@ SETTINGS: tuple[Setting, ...] = (
         "worker_proc_alive_timeout",
         "float",
         60.0,
-        "Seconds in which a child process begins, worker_process_init included; it is killed then.",
+        "Seconds in which a child process begins, worker_process_init included, or is replaced; 0: any.",
         ("CELERYD_PROC_ALIVE_TIMEOUT",),
     ),
     Setting(

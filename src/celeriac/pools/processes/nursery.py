@@ -12,7 +12,7 @@ import selectors
 import socket
 import time
 
-from celeriac.pools.processes.zygote import Be, Forker, Keeper
+from celeriac.pools.processes.zygote import Forker, Keeper
 
 logger = logging.getLogger("celeriac.pool")
 
@@ -23,13 +23,11 @@ AGAIN = 1.0
 class Nursery:
     """Has children forked, and the zygote replaced that forks them.
 
-    :param be_child: what a child is.
     :param selector: where `hear` is waited for, under this object as the key's data.
     """
 
-    def __init__(self, be_child: Be, selector: selectors.BaseSelector) -> None:
-        self._selector = selector
-        self._keeper = Keeper(be_child)
+    def __init__(self, keeper: Keeper, selector: selectors.BaseSelector) -> None:
+        self._keeper, self._selector = keeper, selector
         self._selector.register(self._keeper.sock, selectors.EVENT_READ, self)
         self._zygote: Forker | None = None
         self._next = 0.0

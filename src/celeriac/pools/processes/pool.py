@@ -32,6 +32,7 @@ from celeriac.pools.processes.pipe import Report, Work, decode_report, encode
 from celeriac.pools.processes.questions import Questions
 from celeriac.pools.processes.slot import Slots
 from celeriac.pools.processes.watch import ROUND, Watch
+from celeriac.pools.processes.zygote import Keeper
 from celeriac.ports.pool import MakeRun, PoolTraits, Running, Sink
 
 logger = logging.getLogger("celeriac.pool")
@@ -62,7 +63,7 @@ class ProcessPool:
     :param size: processes.
     :param max_tasks_per_child: tasks after which a process is replaced.
     :param max_memory_per_child: KiB of resident memory after which it is.
-    :param begin_within: seconds after which a process that is not ready is killed and replaced.
+    :param begin_within: seconds after which a process that is not ready is replaced; 0 for never.
     """
 
     traits = PoolTraits("prefork", stops_hard=True, stops_soft=True, isolates=True)
@@ -76,7 +77,7 @@ class ProcessPool:
         begin_within: float = 60.0,
     ) -> None:
         self._size = size
-        self._begin_within = begin_within
+        self._watch = Watch(begin_within)
         self._limits = {"max_tasks": max_tasks_per_child, "max_memory": max_memory_per_child}
         self._lock = threading.Condition()
         self._waiting: deque[Delivery] = deque()
@@ -100,9 +101,9 @@ class ProcessPool:
         self._sink = sink
         self._slots = Slots(2 * MOST_CHILDREN)  # as many again may be on their way out
         self._make_run = make_run
-        self._watch = Watch(self._begin_within)
+        keeper = Keeper(self._be_child)  # before all that it should not inherit
         self._selector = selectors.DefaultSelector()
-        self._nursery = Nursery(self._be_child, self._selector)
+        self._nursery = Nursery(keeper, self._selector)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._populate()

@@ -37,11 +37,11 @@ class Watch:
 
     Time in which the whole machine or container stood still is nobody's fault.
 
-    :param begin_within: seconds in which a child is ready.
+    :param begin_within: seconds in which a child is ready; 0 for as many as it likes.
     """
 
     def __init__(self, begin_within: float) -> None:
-        self._begin_within = begin_within
+        self._begin_within = begin_within or float("inf")
         self._last = time.monotonic()
         self.now = 1.0
 
@@ -77,7 +77,8 @@ class Watch:
         if not child.ready:
             if self.now - child.asked_at < self._begin_within or child.ending is not None:
                 return None
-            return Overdue(child, f"it was not ready within {self._begin_within:g} s")
+            limit = f"{self._begin_within:g} s (worker_proc_alive_timeout)"
+            return Overdue(child, f"it was not ready within {limit}")
         running, last, _, _ = child.slot.read()
         if running or not child.outstanding or last != child.idle[0]:
             child.idle = (last, self.now)
