@@ -31,7 +31,7 @@ from celeriac.pools.processes.nursery import Nursery
 from celeriac.pools.processes.pipe import Report, Work, decode_report, encode
 from celeriac.pools.processes.questions import Questions
 from celeriac.pools.processes.slot import Slots
-from celeriac.pools.processes.watch import ROUND, Watch
+from celeriac.pools.processes.watch import ORPHAN, ROUND, Watch
 from celeriac.pools.processes.zygote import Keeper
 from celeriac.ports.pool import MakeRun, PoolTraits, Running, Sink
 
@@ -53,8 +53,6 @@ GIVE_UP_AFTER = 3
 """Children in a row that could not begin after which the pool has failed."""
 GIVE_UP_AFTER_KILLS = 20
 """The same of children that somebody killed before they had begun."""
-ORPHAN = 1.0
-"""Seconds in which a child is dead whose zygote is."""
 
 
 class ProcessPool:
@@ -426,11 +424,9 @@ class ProcessPool:
     def _heed(self, child: Member, report: Report) -> None:
         if report.ready:
             child.greeted, self._failures = False, 0
-            self._greet(child)
+            self._questions.greet(child)
         if report.answers:
-            self._questions.hear(report.answers)
-            if child.greeting in [token for token, _ in report.answers]:
-                child.ready = True
+            self._questions.hear(child, report.answers)
         if report.noted:
             self._sink.noted(report.noted)
         if report.told:
@@ -507,16 +503,6 @@ class ProcessPool:
             else:
                 self._nursery.kill(why)
 
-    def _greet(self, child: Member) -> None:
-        """Have a new child know what was changed, before it is given its first task."""
-        if child.greeted is not False or (self._questions.news and not child.pid):
-            return  # it is not there, or was greeted, or cannot be asked yet
-        child.greeted = True
-        if self._questions.news:
-            child.greeting = self._questions.greet(child.pid, child.slot)
-        else:
-            child.ready = True
-
     def _hear_nursery(self) -> None:
         events = self._nursery.hear()
         if events is None or self._nursery.failure is not None:
@@ -535,7 +521,7 @@ class ProcessPool:
                 self._bury(child, 0)
             elif status < 0:
                 child.pid = pid
-                self._greet(child)
+                self._questions.greet(child)
             elif child.pid == pid:
                 self._bury(child, status)
 

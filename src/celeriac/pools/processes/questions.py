@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from celeriac.pools.processes.child import LOOK
+from celeriac.pools.processes.member import Member
 from celeriac.pools.processes.slot import Slot
 
 
@@ -54,28 +55,31 @@ class Questions:
             os.kill(pid, LOOK)
         return self._token
 
-    def hear(self, answers: Iterable[tuple[int, bytes]]) -> None:
-        """Take answers; those that nobody waits for are dropped."""
+    def hear(self, child: Member, answers: Iterable[tuple[int, bytes]]) -> None:
+        """Take a child's answers; those that nobody waits for are dropped."""
         with self._changed:
             for token, said in answers:
                 if token in self._answers:
                     self._answers[token] = said
+                elif token == child.greeting:
+                    child.ready = True
             self._changed.notify_all()
 
-    @property
-    def news(self) -> bool:
-        """Whether something was changed since the zygote was made."""
-        return bool(self._levels)
-
-    def greet(self, pid: int, slot: Slot) -> int:
-        """Tell a new child what was changed; return the token that its answer will have."""
+    def greet(self, child: Member) -> None:
+        """Have a new child know what was changed, before it is given its first task."""
+        if child.greeted is not False or (self._levels and not child.pid):
+            return  # it is not there, or was greeted, or cannot be asked yet
+        child.greeted = True
+        if not self._levels:
+            child.ready = True
+            return
         with self._changed:
             levels = list(self._levels.values())
             while True:
                 try:
-                    token = self._put(pid, slot, {"do": "log_levels", "levels": levels})
+                    ask = {"do": "log_levels", "levels": levels}
+                    child.greeting = self._put(child.pid, child.slot, ask)
                     break
                 except ValueError:  # too many for one question: the newest count
                     levels = levels[1:]
-            self._answers.pop(token)
-            return token
+            self._answers.pop(child.greeting)

@@ -20,6 +20,8 @@ END_WITHIN = 5.0
 """Seconds in which a child ends whose pipe has ended, and again in which the zygote tells of it."""
 FORK_WITHIN = 30.0
 """Seconds in which the zygote forks."""
+ORPHAN = 1.0
+"""Seconds in which a child is dead whose zygote is."""
 ROUND = 0.25
 """Seconds between two looks, while something is waited for."""
 
