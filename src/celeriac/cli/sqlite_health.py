@@ -27,9 +27,6 @@ LOW = 2**30
 SMALL = 256 * 2**20
 """Bytes up to which the whole file is checked."""
 
-SHARED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
-"""File systems on which processes of several machines do not share SQLite's memory."""
-
 
 def file_of(app: Celeriac) -> Path | None:
     """Return the path of the broker's file; None where it has none."""
@@ -76,8 +73,10 @@ def _permissions(path: Path) -> Iterator[Finding]:
 
 
 def _file_system(path: Path) -> Iterator[Finding]:
-    kind = _kind(path)
-    if kind in SHARED:
+    from celeriac.drivers.sqlite.mounts import file_system_of, is_shared
+
+    kind, point = file_system_of(path.parent)
+    if is_shared(kind, point):
         yield fail(
             "file system",
             f"{kind}: SQLite's log does not work across machines",
@@ -85,22 +84,6 @@ def _file_system(path: Path) -> Iterator[Finding]:
         )
     elif kind:
         yield ok("file system", kind)
-
-
-def _kind(path: Path) -> str:
-    """Return the kind of file system that a path is on, where the system says so."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-    except OSError:
-        return ""
-    found, kind = "", ""
-    folder = f"{path.resolve().parent}/"
-    for line in mounts:
-        point, name = line.split()[1:3]
-        point = point.replace("\\040", " ")
-        if folder.startswith(f"{point.rstrip('/')}/") and len(point) >= len(found):
-            found, kind = point, name
-    return kind
 
 
 def _disk(path: Path) -> Finding:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextvars import Context
+from contextvars import copy_context
 from typing import Any
 
 from celeriac.kernel.errors import WorkerLostError
@@ -53,6 +53,7 @@ class AsyncioPool:
         """Start the loop's thread."""
         self._sink = sink
         self._run: Any = make_run(ThreadFrame(sink))
+        self._context = copy_context()
         self._threads.start(lambda frame: self._run, sink)
         threading.Thread(target=self._live, name="celeriac-aio", daemon=True).start()
 
@@ -100,10 +101,10 @@ class AsyncioPool:
                     return
                 delivery = self._waiting.popleft()
                 self._running[id(delivery)] = delivery
-            # A context of its own: what one task sets must not be seen by the next.
+            # A copy of its own: what one task sets must not be seen by the next.
             self._since[id(delivery)] = time.time()
             task = self._loop.create_task(
-                self._one(delivery), name=delivery.envelope.id, context=Context()
+                self._one(delivery), name=delivery.envelope.id, context=self._context.copy()
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

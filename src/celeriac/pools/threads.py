@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from typing import Any
 
 from celeriac.kernel.errors import WorkerLostError
@@ -58,12 +59,15 @@ class ThreadPool:
         self._stopping = self._stopped = False
         self._deadline = float("inf")
         self._run: Run | None = None
+        self._context = copy_context()
+        """What imports and signals had set at the start: each task sees it in a copy of its own."""
         self._sink: Sink | None = None
 
     def start(self, make_run: MakeRun, sink: Sink) -> None:
         """Make the threads."""
         self._sink = sink
         self._run = make_run(ThreadFrame(sink))
+        self._context = copy_context()
         with self._changed:
             self._spawn()
 
@@ -76,10 +80,10 @@ class ThreadPool:
     def _work(self) -> None:
         run, sink = self._run, self._sink
         assert run is not None and sink is not None
-        me = threading.get_ident()
+        me, context = threading.get_ident(), self._context
         while (delivery := self._next(me)) is not None:
             try:
-                settlement = run(delivery)
+                settlement = context.copy().run(run, delivery)
             except BaseException as error:  # a bug of ours, or an exit that the task asked for
                 logger.exception("a task broke out of its pool")
                 if self._finished(me):

@@ -18,7 +18,7 @@ from celeriac.drivers.sqlite.results import SQLiteResults
 from celeriac.drivers.sqlite.schedules import SQLiteSchedules
 from celeriac.kernel.errors import ImproperlyConfigured
 
-OPTIONS = frozenset({"synchronous", "busy", "reserve"})
+OPTIONS = frozenset({"synchronous", "busy", "reserve", "network_file_system"})
 """Of `broker_transport_options`."""
 
 
@@ -26,7 +26,8 @@ class SQLiteFamily:
     """Every role of one file.
 
     :param url: `sqlite:///relative.db` or `sqlite:////absolute.db`.
-    :param options: `synchronous` (FULL or NORMAL), `busy` (seconds), `reserve` (bytes).
+    :param options: `synchronous` (FULL or NORMAL), `busy` (seconds), `reserve` (bytes),
+        `network_file_system` (use a file on one all the same).
     :raises ImproperlyConfigured: the URL names no file.
     """
 

@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 import apsw
 
 from celeriac.drivers.sqlite.files import Place, Ringer, WriteLock
+from celeriac.drivers.sqlite.mounts import refuse_shared
 from celeriac.kernel.errors import (
     BrokerFull,
     BrokerRejected,
@@ -65,6 +66,7 @@ class Database:
     :param busy: seconds to wait for another process's write.
     :param reserve: bytes that publishing leaves free on the disk, so that tasks can still end;
         64 MB or 2 % of the disk, whichever is less, where None.
+    :param network_file_system: use a file that is on one all the same.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class Database:
         synchronous: str = "FULL",
         busy: float = 5.0,
         reserve: int | None = None,
+        network_file_system: bool = False,
     ) -> None:
         if synchronous.upper() not in ("FULL", "NORMAL", "EXTRA"):
             raise ImproperlyConfigured(f"synchronous cannot be {synchronous!r}: FULL or NORMAL")
         self.path = path
         self.place = Place(path)
         self._synchronous, self._busy, self._reserve = synchronous.upper(), busy, reserve
+        self._shared_too = network_file_system
         self._reset()
 
     def _reset(self) -> None:
@@ -106,6 +110,8 @@ class Database:
                 self._open()
 
     def _open(self) -> None:
+        if not self._shared_too:
+            refuse_shared(self.path)
         self.place.prepare()
         with _translated(self.path):
             lock = WriteLock(self.place.lock, self._busy)

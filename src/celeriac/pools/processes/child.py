@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any
 
 import msgspec
@@ -130,8 +131,8 @@ class _Child:
             try:
                 try:
                     # An alarm may be raised as soon as a call returns, before its value is kept:
-                    # here the call itself keeps it.
-                    settled.extend(map(run, (work.delivery(),)))
+                    # here the call itself keeps it.  What a task sets in its context ends with it.
+                    settled.extend(map(copy_context().run, (run,), (work.delivery(),)))
                 finally:
                     frame.armed = False
             except (SystemExit, KeyboardInterrupt):

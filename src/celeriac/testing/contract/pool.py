@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ from celeriac.kernel.events import Line
 from celeriac.kernel.message import Delivery, Envelope, Record, Settlement, Verdict
 from celeriac.ports.pool import MakeRun, Pool, Run, TaskFrame
 from celeriac.testing.eventually import eventually, in_thread
+
+MARK: ContextVar[bytes] = ContextVar("MARK", default=b"")
+"""What each `Runner` sets at the start, and each task that says `mark` for itself."""
 
 
 def delivery(task_id: str, body: bytes = b"") -> Delivery:
@@ -64,13 +68,14 @@ class Gate:
 
 
 class Runner:
-    """Does what a body says: `sleep 0.2`, `pid`, `note`, `raise`, `exit`, `hold FILE`, `crowd DIR`.
+    """Does what a body says: `sleep 0.2`, `pid`, `note`, `mark X`, `raise`, `exit`, `hold FILE`, `crowd DIR`.
 
     What it returns is the body of the settlement's record.
     """
 
     def __init__(self, frame: TaskFrame) -> None:
         self.frame = frame
+        MARK.set(b"the start")
 
     def __call__(self, delivery: Delivery) -> Settlement:
         words = delivery.envelope.body.split(b" ", 1)
@@ -92,6 +97,10 @@ class Runner:
             self.frame.noted([Record(task_id, "PROGRESS", b"half")])
         elif verb == b"tell":
             self.frame.told([b"begun", b"done"])
+        elif verb == b"mark":
+            before = MARK.get()
+            MARK.set(rest)
+            return before
         elif verb == b"raise":
             raise RuntimeError("out of the pool")
         elif verb == b"exit":
@@ -278,6 +287,14 @@ class PoolContract:
         return batch
 
     # Ends
+
+    def test_what_a_task_sets_in_its_context_ends_with_it(self, pool: Pool, heard: Heard) -> None:
+        """Each begins with what was set at the start, and sees nothing of those before it."""
+        batch = deliveries("m", 6 * self.most, self.verb + b"mark of a task")
+        for one in batch:
+            pool.submit([one])
+        heard.wait(batch)
+        assert set(heard.texts().values()) == {b"the start"}
 
     def test_each_ends_once(self, pool: Pool, heard: Heard) -> None:
         """Each delivery ends exactly once, however it ends."""
