@@ -9,7 +9,6 @@ Owns: main.  May import: kernel, ports, pools.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import multiprocessing
 import os
@@ -133,8 +132,8 @@ class _Child:
                 try:
                     # An alarm may be raised as soon as a call returns, before its value is kept:
                     # here the call itself keeps it.  What a task sets in its context ends with it.
-                    within = functools.partial(copy_context().run, run)
-                    settled.extend(map(within, (work.delivery(),)))
+                    within: Any = copy_context().run
+                    settled.extend(map(within, (run,), (work.delivery(),)))
                 finally:
                     frame.armed = False
             except (SystemExit, KeyboardInterrupt):
