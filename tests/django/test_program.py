@@ -82,7 +82,9 @@ def test_queries_do_not_pile_up(site: Site) -> None:
 def test_on_commit(site: Site) -> None:
     found = site.shell("""
         from django.db import transaction
+        from celeriac.exceptions import EncodeError
         from shop import celery_app as app
+        from orders.models import Order
         from orders.tasks import add, ship
 
         def waiting():
@@ -97,6 +99,16 @@ def test_on_commit(site: Site) -> None:
                 add.delay_on_commit(1)
             except TypeError as error:
                 seen.append(type(error).__name__)
+            try:
+                add.delay_on_commit(1, Order())
+            except EncodeError as error:  # not after the commit
+                seen.append(type(error).__name__)
+            try:
+                with transaction.atomic():
+                    add.delay_on_commit(1, 2)
+                    raise RuntimeError
+            except RuntimeError:
+                pass
         seen.append(waiting())
         try:
             with transaction.atomic():
@@ -108,7 +120,7 @@ def test_on_commit(site: Site) -> None:
         seen.append(waiting())
         print(json.dumps(seen))
     """)
-    assert found == [0, "TypeError", 2, 2, 3]
+    assert found == [0, "TypeError", "EncodeError", 2, 2, 3]
 
 
 def test_a_view_sends_after_its_commit(site: Site) -> None:
@@ -127,7 +139,9 @@ def test_a_view_sends_after_its_commit(site: Site) -> None:
 def test_instances_are_refused_and_references_are_not(site: Site) -> None:
     site.worker("-c", "1")
     found = site.shell("""
-        from celeriac.contrib.django.arguments import reference
+        import pickle
+        from django.utils.translation import gettext_lazy
+        from celeriac.contrib.django.arguments import Reference, reference
         from celeriac.exceptions import EncodeError
         from orders.models import Order
         from orders.tasks import add, ship_all
@@ -143,6 +157,9 @@ def test_instances_are_refused_and_references_are_not(site: Site) -> None:
         order.refresh_from_db()
         Order.objects.all().delete()
         gone = ship_all.delay(given)
+        pickled = pickle.loads(pickle.dumps(given))
+        said.append([type(pickled).__name__, isinstance(pickled, Reference)])
+        said.append(add.delay(gettext_lazy("a "), "b").get(timeout=20))
         error = gone.get(timeout=20, propagate=False)
         try:
             reference(Order())
@@ -150,10 +167,11 @@ def test_instances_are_refused_and_references_are_not(site: Site) -> None:
             said.append(str(unsaved))
         print(json.dumps([said, right, order.state, gone.state, type(error).__name__]))
     """)
-    (instance, query, unsaved), right, state, gone, error = found
+    (instance, query, pickled, lazy, unsaved), right, state, gone, error = found
     assert "orders.Order cannot be an argument" in instance and "pass its key (1)" in instance
     assert "a QuerySet of orders.Order" in query and "values_list" in query
     assert "is not saved" in unsaved
+    assert pickled == ["Reference", True] and lazy == "a b"
     assert right == ["Order", "tea", True] and state == "shipped"
     assert gone == "FAILURE" and "DoesNotExist" in error
 
@@ -204,3 +222,15 @@ def test_a_broker_that_is_away_is_an_error_in_bounded_time(site: Site) -> None:
     failed, took, orders, nowhere = found
     assert (failed, orders, nowhere) == (500, 1, 404)
     assert took < 10
+
+
+def test_manage_takes_djangos_options_and_finds_a_project_inside(site: Site) -> None:
+    inner = site.folder / "src" / "conf"
+    inner.mkdir(parents=True)
+    for package in (inner, inner.parent):
+        (package / "__init__.py").touch()
+    (inner / "celery.py").write_text("from shop.celery import app\n")
+    (inner / "settings.py").write_text("from shop.settings import *\n")
+    for words in (["--settings", "src.conf.settings"], ["--settings=src.conf.settings"]):
+        said = site.manage("celeriac", "list", "queues", *words, "--pythonpath=.", ok=True)
+        assert "celery" in said

@@ -53,7 +53,7 @@ def test_tasks_run_and_tell(site: Site, backend: str) -> None:
             context.return_value[:2], context.return_value[2] == context.id,
             coroutine.return_value,
             [failed.status, failed.errors[0].exception_class.__name__, "nothing" in failed.errors[0].traceback],
-            unfit.status,
+            [unfit.status, unfit.errors[0].exception_class.__name__],
             [deferred.return_value, deferred.started_at >= soon],
             unknown,
             [default_task_backend.supports_defer, default_task_backend.supports_get_result],
@@ -67,9 +67,43 @@ def test_tasks_run_and_tell(site: Site, backend: str) -> None:
         True,
         "later: x",
         ["FAILED", "KeyError", True],
-        "FAILED",
+        ["FAILED", "EncodeError"],
         [8, True],
         True,
         [True, True],
     ]
     assert "celeriac.django.run" in worker.output()
+    if backend:
+        rows = site.shell("""
+            from celeriac.contrib.django.models import TaskResult
+            rows = TaskResult.objects.exclude(task_id__endswith="-call").order_by("task_name")
+            print(json.dumps(list(rows.values_list("task_name", "task_args")[:2])))
+        """)
+        assert rows == [["letters.own.cannot", "[]"], ["letters.own.double", "[1]"]]
+
+
+def test_options_that_it_has_not_are_named_by_check(site: Site) -> None:
+    options = {"expires": 60, "expirez": 1, "queue": "x"}
+    site.settings(TASKS={"default": {**TASKS["default"], "OPTIONS": options}})
+    said = site.shell("""
+        from django_tasks import default_task_backend
+        print(json.dumps([[wrong.msg, wrong.is_serious()] for wrong in default_task_backend.check()]))
+    """)
+    assert len(said) == 1 and "cannot have expirez, queue" in said[0][0] and said[0][1]
+
+
+def test_moments_are_naive_without_use_tz(site: Site) -> None:
+    site.settings(TASKS=TASKS, USE_TZ=False, CELERY_TIMEZONE="Asia/Tokyo")
+    site.worker("-c", "1")
+    found = site.shell("""
+        from datetime import timedelta
+        from django.utils import timezone
+        from celeriac.testing.eventually import eventually
+        from letters.own import double
+        soon = timezone.now() + timedelta(seconds=1)
+        result = double.using(run_after=soon).enqueue(1)
+        eventually(lambda: result.refresh() or result.is_finished, within=20)
+        moments = [result.enqueued_at, result.started_at, result.finished_at, timezone.now()]
+        print(json.dumps([moments == sorted(moments), soon <= result.started_at]))
+    """)
+    assert found == [True, True]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from django.apps import apps
 from django.db.models import Model, QuerySet
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import Promise, SimpleLazyObject
 
 from celeriac.codecs.tags import register_type
 from celeriac.kernel.errors import EncodeError
@@ -30,6 +30,9 @@ class Reference(SimpleLazyObject):
 
         super().__init__(load)
         self.__dict__["_reference"] = label, pk, using
+
+    def __reduce__(self) -> Any:
+        return Reference, self.__dict__["_reference"]  # pickle, too, carries no instance
 
     def __json__(self) -> dict[str, Any]:
         return {"__type__": MARKER, "__value__": [*self.__dict__["_reference"]]}
@@ -66,5 +69,6 @@ def _refuse_query(query: Any) -> NoReturn:
 def register() -> None:
     """Make the codecs know references, and refuse instances and queries with what to do instead."""
     register_type(Model, None, _refuse)
+    register_type(Promise, None, str)  # gettext_lazy, in the language of who sends
     register_type(QuerySet, None, _refuse_query)
     register_type(Reference, MARKER, lambda found: [*found._reference], lambda v: Reference(*v))

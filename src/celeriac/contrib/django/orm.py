@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 SLICE = 200
 """Rows in one statement."""
+OF_DJANGO = "celeriac.django.run"
+"""The one task that runs all those of Django's own tasks API."""
 _POLLING = frozenset({"celeriac-beat", "celeriac-watcher"})
 """Threads that look many times a second, and close what they have when they rest."""
 _OWN = _POLLING | {"celeriac-settler", "celeriac-keeper"}

@@ -16,7 +16,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from celeriac.contrib.django.orm import Store, slices
+from celeriac.contrib.django.orm import OF_DJANGO, Store, slices
 from celeriac.contrib.django.watch import Notice, PollingWatch
 from celeriac.kernel.errors import BrokerUnavailable, CapabilityMissing
 from celeriac.kernel.message import Envelope, Group, Part, Ready, Record
@@ -346,17 +346,26 @@ def _shown(body: bytes | None) -> dict[str, str]:
         value = meta.get(key)
         return "" if value is None else _plain(value)
 
+    if meta.get("name") == OF_DJANGO:
+        # What people know is the task that it was asked to run.
+        match meta.get("args"):
+            case [{"task": task, "args": args, "kwargs": kwargs}]:
+                meta = {**meta, "name": task, "args": args, "kwargs": kwargs}
     return {
-        "task_name": str(meta.get("name") or "")[:255],
-        "periodic_task_name": str(meta.get("periodic_task_name") or "")[:255],
-        "worker": str(meta.get("worker") or "")[:255],
+        "task_name": _clean(meta.get("name"))[:255],
+        "periodic_task_name": _clean(meta.get("periodic_task_name"))[:255],
+        "worker": _clean(meta.get("worker"))[:255],
         "task_args": text("args"),
         "task_kwargs": text("kwargs"),
         "result": _plain(meta["result"]) if "result" in meta else "",
-        "traceback": str(meta.get("traceback") or "").replace("\x00", ""),
+        "traceback": _clean(meta.get("traceback")),
     }
 
 
 def _plain(value: Any) -> str:
-    # PostgreSQL has no NUL in text, in whatever form.
-    return json.dumps(value, ensure_ascii=False).replace("\\u0000", "").replace("\x00", "")
+    return _clean(json.dumps(value, ensure_ascii=False)).replace("\\u0000", "")
+
+
+def _clean(text: Any) -> str:
+    # Databases have no form for half a character, and PostgreSQL none for NUL.
+    return str(text or "").encode("utf-8", "backslashreplace").decode().replace("\x00", "")

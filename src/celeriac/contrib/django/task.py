@@ -1,6 +1,6 @@
 """Tasks of a Django project: they can be sent when the transaction is committed.
 
-Owns: DjangoTask.  May import: celeriac.client, django.
+Owns: DjangoTask.  May import: celeriac.client, celeriac.ports, django.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from celeriac.client.task import Task
+from celeriac.ports.registry import find_codec
 
 
 class DjangoTask(Task[..., Any]):
@@ -23,6 +24,7 @@ class DjangoTask(Task[..., Any]):
         Outside of a transaction it is sent at once.  There is no id yet, so nothing is returned.
 
         :raises TypeError: the arguments do not fit the function.
+        :raises EncodeError: an argument cannot be carried.
         """
         self.apply_async_on_commit(args, kwargs)
 
@@ -40,9 +42,15 @@ class DjangoTask(Task[..., Any]):
         :param using: the database whose transaction is meant; the default one where None.
         :param robust: log an error of the broker instead of raising it: what is committed stays.
         :raises TypeError: the arguments do not fit the function.
+        :raises EncodeError: an argument cannot be carried.
         """
         if self.typing and self._check is not None:
             self._check(*(args or ()), **(kwargs or {}))
+        if not self.app.conf.task_always_eager:
+            # After the commit it would be too late: what the transaction wrote would stay.
+            serializer = options.get("serializer") or self.serializer
+            codec = find_codec(serializer or self.app.conf.task_serializer)
+            codec.dumps([list(args or ()), dict(kwargs or {})])
 
         def send() -> None:  # by a function: Django's log names it
             self.apply_async(args, kwargs, **options)

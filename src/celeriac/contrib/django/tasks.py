@@ -15,11 +15,17 @@ import importlib
 import traceback
 from typing import Any
 
+from django.core import checks
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from celeriac.client.app import shared_task
+from celeriac.client.compose import ACCEPTED, OPTIONS
 from celeriac.client.current import get_current_app
 from celeriac.client.records import result_codec
+from celeriac.contrib.django.orm import OF_DJANGO as NAME
+from celeriac.contrib.django.orm import aware, stored
+from celeriac.kernel import errors
 from celeriac.kernel.errors import ImproperlyConfigured
 from celeriac.kernel.ids import uuid
 from celeriac.kernel.message import Record
@@ -41,8 +47,7 @@ def _library(part: str) -> Any:
 _base = _library(".backends.base")
 _Backend: Any = object if _base is None else _base.BaseTaskBackend
 
-NAME = "celeriac.django.run"
-"""Of the one task that runs all of Django's."""
+_OURS = frozenset("args kwargs task_id eta countdown queue priority shadow".split())
 CALL = "-call"
 """Behind an id: the record of the call."""
 
@@ -65,6 +70,21 @@ class CeleriacBackend(_Backend):
             )
         super().__init__(alias, params)
 
+    def check(self, **kwargs: Any) -> list[Any]:
+        """Return what is wrong with OPTIONS, for `manage.py check`."""
+        found = list(super().check(**kwargs))
+        wrong = sorted(set(self.options) - (OPTIONS | ACCEPTED)) + sorted(set(self.options) & _OURS)
+        if wrong:
+            found.append(
+                checks.Error(
+                    f"OPTIONS of the task backend {self.alias!r} cannot have {', '.join(wrong)}",
+                    hint="they are options of apply_async that do not come from the task: expires,"
+                    " time_limit, headers, ...",
+                    id="celeriac.E001",
+                )
+            )
+        return found
+
     @property
     def supports_get_result(self) -> bool:
         """Whether the app keeps results."""
@@ -81,7 +101,7 @@ class CeleriacBackend(_Backend):
             task=task,
             id=uuid(),
             status=lib.TaskResultStatus.READY,
-            enqueued_at=dt.datetime.now(dt.UTC),
+            enqueued_at=timezone.now(),
             started_at=None,
             last_attempted_at=None,
             finished_at=None,
@@ -94,12 +114,14 @@ class CeleriacBackend(_Backend):
         call = _call_of(result)
         if app.keeps_results:
             _keep(app, result.id, call)
-        options = {"eta": task.run_after} if task.run_after is not None else {}
+        options = dict(self.options)
+        if task.run_after is not None:
+            options["eta"] = aware(task.run_after)
         default = lib.DEFAULT_TASK_QUEUE_NAME
         queue = app.conf.task_default_queue if task.queue_name == default else task.queue_name
         run_django_task.apply_async(
             (call,),
-            **{**self.options, **options},
+            **options,
             task_id=result.id,
             queue=queue,
             # -100 .. 100, of which the middle is the middle of 0 .. 9.
@@ -160,7 +182,7 @@ def _meta(app: Any, record: Record) -> dict[str, Any]:
 
 
 def _moment(text: str | None) -> dt.datetime | None:
-    return None if text is None else dt.datetime.fromisoformat(text)
+    return None if text is None else stored(dt.datetime.fromisoformat(text))
 
 
 def _result(app: Any, task_id: str, call: dict[str, Any], record: Record | None) -> Any:
@@ -168,7 +190,7 @@ def _result(app: Any, task_id: str, call: dict[str, Any], record: Record | None)
     lib = _library(".base")
     states = lib.TaskResultStatus
     meta: dict[str, Any] = {}
-    status, errors = states.READY, []
+    status, failures = states.READY, []
     if record is not None:
         meta = _meta(app, record)
         if record.state == SUCCESS:
@@ -177,7 +199,7 @@ def _result(app: Any, task_id: str, call: dict[str, Any], record: Record | None)
             status = states.RUNNING
         elif record.state in ("FAILURE", "REVOKED"):
             status = states.FAILED
-            errors = [lib.TaskError(**_error(meta))]
+            failures = [lib.TaskError(**_error(meta))]
     elif call["started_at"]:
         status = states.RUNNING
     found = lib.TaskResult(
@@ -187,11 +209,11 @@ def _result(app: Any, task_id: str, call: dict[str, Any], record: Record | None)
         enqueued_at=_moment(call["enqueued_at"]),
         started_at=_moment(call["started_at"]),
         last_attempted_at=_moment(call["last_attempted_at"]),
-        finished_at=_moment(meta.get("date_done")) if errors or status == "SUCCESSFUL" else None,
+        finished_at=_moment(meta.get("date_done")) if failures or status == "SUCCESSFUL" else None,
         args=call["args"],
         kwargs=call["kwargs"],
         backend=call["backend"],
-        errors=errors,
+        errors=failures,
         worker_ids=call["worker_ids"],
     )
     if status == states.SUCCESSFUL:
@@ -204,6 +226,9 @@ def _error(meta: dict[str, Any]) -> dict[str, str]:
     described = described if isinstance(described, dict) else {}
     module = described.get("exc_module") or "builtins"
     name = described.get("exc_type") or "Exception"
+    own = getattr(errors, str(name), None)
+    if str(module).startswith(("celery.", "kombu.", "billiard.")) and own is not None:
+        module = errors.__name__  # written as Celery's, which need not be installed
     return {
         "exception_class_path": f"{module}.{name}",
         "traceback": str(meta.get("traceback") or ""),
@@ -223,7 +248,7 @@ def _task(call: dict[str, Any]) -> Any:
 def run_django_task(self: Any, call: dict[str, Any]) -> Any:
     """Run one of Django's tasks in a worker, and tell Django's signals."""
     app, request, signals = self.app, self.request, _library(".signals")
-    now = dt.datetime.now(dt.UTC).isoformat()
+    now = timezone.now().isoformat()
     call = {
         **call,
         "started_at": call["started_at"] or now,
@@ -252,7 +277,7 @@ def run_django_task(self: Any, call: dict[str, Any]) -> Any:
 
 def _end(result: Any, status: Any, error: BaseException | None) -> None:
     object.__setattr__(result, "status", status)
-    object.__setattr__(result, "finished_at", dt.datetime.now(dt.UTC))
+    object.__setattr__(result, "finished_at", timezone.now())
     if error is not None:
         kind = type(error)
         text = "".join(traceback.format_exception(error))

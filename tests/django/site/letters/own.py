@@ -1,6 +1,9 @@
 """Tasks of Django's own API."""
 
-from django_tasks import task
+try:
+    from django.tasks import task
+except ImportError:  # before Django 6
+    from django_tasks import task
 
 
 @task()

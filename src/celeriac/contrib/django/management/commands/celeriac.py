@@ -5,6 +5,7 @@ Owns: Command.  May import: everything.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Hand over every word: Django's own options would take some of them."""
-        raise SystemExit(self._run(argv[2:]))
+        raise SystemExit(self._run(_without_djangos(argv[2:])))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run a command, as `call_command("celeriac", "list")`.
@@ -47,6 +48,32 @@ class Command(BaseCommand):
 
 
 def project() -> str:
-    """Return the package of the project: CELERIAC_APP in the settings, else that of the settings."""
-    name: str = getattr(settings, "CELERIAC_APP", "") or settings.SETTINGS_MODULE
-    return name if getattr(settings, "CELERIAC_APP", "") else name.partition(".")[0]
+    """Return the package of the project.
+
+    It is CELERIAC_APP in the settings; else the innermost package around the settings that has a
+    module `celery`; else the outermost.
+    """
+    given: str = getattr(settings, "CELERIAC_APP", "")
+    if given:
+        return given
+    name = settings.SETTINGS_MODULE or ""
+    around = [name.rsplit(".", count)[0] for count in range(1, name.count(".") + 1)]
+    for package in around:
+        try:
+            if importlib.util.find_spec(f"{package}.celery") is not None:
+                return package
+        except ModuleNotFoundError:  # what is called a package is a module
+            continue
+    return name.partition(".")[0]
+
+
+def _without_djangos(words: list[str]) -> list[str]:
+    """Leave out the options that manage.py has acted on before."""
+    left, words = [], list(words)
+    while words:
+        word = words.pop(0)
+        if word in ("--settings", "--pythonpath"):
+            del words[:1]
+        elif not word.startswith(("--settings=", "--pythonpath=")):
+            left.append(word)
+    return left
