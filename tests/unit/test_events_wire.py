@@ -86,7 +86,9 @@ def test_events_of_tasks_alone_are_repeated_as_they_are() -> None:
     message = Stamp('a"b\\@host', 7, 0).message(
         [event("task-x", 1.0, {"args": '"type":"me"'}), *each()]
     )
-    assert repeated(message) == ('a"b\\@host', [("task.multi", message)])
+    without = message.replace(b'"utcoffset":0,', b"")
+    assert without != message
+    assert repeated(message) == ('a"b\\@host', [("task.multi", without)])
     mixed = Stamp("w@h", 7, 0).message([*each(), event("worker-online", 1.0, {})])
     name, parts = repeated(mixed)
     assert (name, [key for key, _ in parts]) == ("w@h", ["task.multi", "worker.online"])
@@ -133,18 +135,21 @@ def test_tasks_go_together_and_the_order_stays() -> None:
     assert found[1][1] == events[2]
 
 
+@pytest.mark.parametrize("kind", ["worker-online", "task-started"])
 def test_a_monitor_in_another_zone_does_not_shift_the_time(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("TZ", "JST-9")
     time.tzset()
     try:
-        sent = {**said("worker-online", 1), "timestamp": 1e9, "utcoffset": -1, "clock": 1}
-        ((_, body),) = routed([sent])
+        message = Stamp("w1@here", 12, -1).message([event(kind, 1e9, {"uuid": "1"})])
+        _, ((_, body),) = repeated(message)
         with celery.Celery("monitor", broker="memory://", set_as_current=False) as app:
             with app.connection() as connection:
                 receiver = app.events.Receiver(connection)
-                _, found = receiver.event_from_message(json.loads(body))
+                events = json.loads(body)
+                only = events[0] if isinstance(events, list) else events
+                _, found = receiver.event_from_message(only)
         assert found["timestamp"] == 1e9
     finally:
         monkeypatch.undo()

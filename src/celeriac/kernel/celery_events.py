@@ -37,12 +37,17 @@ class _Envelope(msgspec.Struct, rename={"content_type": "content-type"}):
     properties: dict[str, Any] = {}
 
 
+_OFFSET = re.compile(rb'"utcoffset":-?[\d.]+,')
+
 _decoder = msgspec.json.Decoder(_Envelope)
 _events = msgspec.json.Decoder(dict[str, Any] | list[dict[str, Any]])
 
 
 def repeated(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     """Return who says a message of celeriac's bus, and (routing key, body) of those that repeat it.
+
+    They have no `utcoffset`: their times are seconds since 1970, and a monitor of Celery's that finds
+    an offset beside one shifts it by the hours between its own zone and the worker's.
 
     :raises WireError: it is no message of events.
     """
@@ -51,21 +56,16 @@ def repeated(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     if (count := message.count(b'"type":')) and count == message.count(b'"type":"task-'):
         found = _HOSTNAME.search(message)
         name = msgspec.json.decode(found[1]) if found else ""
-        return str(name), [(MULTI, message)]
-    events = read(message)
+        return str(name), [(MULTI, _OFFSET.sub(b"", message))]
+    events = read(_OFFSET.sub(b"", message))
     return (str(events[0].get("hostname", "")) if events else ""), routed(events)
 
 
 def routed(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, bytes]]:
-    """Return (routing key, body) of the messages that carry some events.
-
-    Without `utcoffset`: their times are seconds since 1970, and a monitor that finds an offset beside
-    one shifts it by the hours between its own zone and the worker's.
-    """
+    """Return (routing key, body) of the messages that carry some events."""
     found: list[tuple[str, bytes]] = []
     together: list[Mapping[str, Any]] = []
-    for said in events:
-        event = {name: value for name, value in said.items() if name != "utcoffset"}
+    for event in events:
         kind = str(event.get("type", ""))
         if kind.startswith("task-"):
             together.append(event)
