@@ -24,7 +24,7 @@ def shop(example: Make, redis_server: RedisServer) -> Example:
 def test_redis_is_away(example: Make, tmp_path_factory: pytest.TempPathFactory, how: str) -> None:
     with RedisServer(tmp_path_factory.mktemp("redis"), fsync="always") as redis:
         shop = example("storefront", REDIS_URL=redis.url(1), NOTIFY_SECONDS="0", DEBUG="0")
-        shop.manage("migrate", "-v0")
+        shop.migrate()
         keeping, strict = shop.serve(), shop.serve(KEEP_NOTICES="0")
         for web in (keeping, strict):  # both are connected
             assert "being told" in web.submit("/notify/", {"text": "One"}, page="/").text

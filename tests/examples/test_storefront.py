@@ -21,7 +21,7 @@ pytestmark = pytest.mark.service
 @pytest.fixture
 def shop(example: Make, redis_server: RedisServer) -> Example:
     made = example("storefront", REDIS_URL=redis_server.url(1), NOTIFY_SECONDS="0.5")
-    made.manage("migrate", "-v0")
+    made.migrate()
     return made
 
 

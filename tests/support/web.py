@@ -22,6 +22,9 @@ from tests.support.redis import free_port
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BIN = Path(sys.executable).parent
 
+_databases: dict[str, bytes] = {}
+"""A migrated database of each example, empty."""
+
 
 class Web:
     """A site that is served by a process, and a client that keeps cookies as a browser does.
@@ -109,6 +112,14 @@ class Example:
     def manage(self, *words: str, ok: bool = True) -> str:
         """Run `manage.py`."""
         return self.run(sys.executable, "manage.py", *words, ok=ok)
+
+    def migrate(self) -> None:
+        """Make the SQLite database; the second time it is a copy of the first one's."""
+        file = self.folder / "db.sqlite3"
+        if self.name not in _databases:
+            self.manage("migrate", "-v0")
+            _databases[self.name] = file.read_bytes()
+        file.write_bytes(_databases[self.name])
 
     # -- processes ------------------------------------------------------------------------------
 
