@@ -76,7 +76,7 @@ class Example:
 
     def __init__(self, folder: Path, name: str, **environ: str) -> None:
         self.folder, self.name = folder / name, name
-        unwanted = shutil.ignore_patterns("__pycache__", "*.sqlite3", ".venv")
+        unwanted = shutil.ignore_patterns("__pycache__", "*.sqlite3*", ".venv")
         shutil.copytree(EXAMPLES / name, self.folder, ignore=unwanted)
         self.environ = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

@@ -1,0 +1,1 @@
+"""Users, who follows whom, tweets and news feeds."""

@@ -1,0 +1,8 @@
+"""For a server that is not `runserver`."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "twitter.settings")
+application = get_wsgi_application()
