@@ -170,6 +170,35 @@ def test_killed_while_nobody_sends(server: RedisServer, make: Callable[..., Proj
     Producer(project).check(worker)
 
 
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_worker_starts_before_its_broker(
+    server: RedisServer, make: Callable[..., Project], pool: str
+) -> None:
+    project = make(server.url())
+    server.kill()
+    worker = project.worker("-P", pool, "-c", "2", ready=False)
+    eventually(lambda: worker.output().count("trying again") > 2, saying="a third try")
+    server.start()
+    worker.wait_ready()
+    producer = Producer(project)
+    producer.send(20)
+    producer.check(worker)
+
+
+@pytest.mark.parametrize(("retry", "status"), [(True, 0), (False, 69)])
+def test_a_worker_without_broker_ends(
+    server: RedisServer, make: Callable[..., Project], retry: bool, status: int
+) -> None:
+    project = make(server.url(), broker_connection_retry_on_startup=retry)
+    server.kill()
+    worker = project.worker("-c", "2", ready=False)
+    if retry:
+        eventually(lambda: "trying again" in worker.output(), saying="a try")
+        worker.popen.terminate()
+    assert worker.popen.wait(20) == status, worker.output()
+    assert "cannot reach redis://127.0.0.1" in worker.output()
+
+
 @pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=pytest.mark.long)])
 def test_frozen(server: RedisServer, make: Callable[..., Project], seconds: float) -> None:
     project = make(server.url())
@@ -305,7 +334,9 @@ def test_a_black_hole(server: RedisServer, make: Callable[..., Project]) -> None
         producer.check(worker)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kills", [4, pytest.param(40, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+)
 def test_worker_killed_at_random(
     server: RedisServer, make: Callable[..., Project], kills: int
 ) -> None:

@@ -209,7 +209,7 @@ class Worker:
                 self._begin()
             except _EndedEarly:
                 self.pool.stop(deadline=0.0)
-                return 0
+                return EX_SOFTWARE if self._failed else 0
             except BaseException:
                 self.pool.stop(deadline=0.0)
                 raise
@@ -233,14 +233,9 @@ class Worker:
         # The pool first: a process pool forks, and must do so before there are threads.
         self.pool.start(self._make_run, self)
         names = [queue.name for queue in self.queues]
-        broker, results = self._reach(names)
+        broker, results, consumer = self._reach(names)
+        self._consumer, lease = consumer, app.conf.worker_lease
         warn_of_long_tasks(app, broker.caps.holds_for, self.limits)
-        if self.purge:
-            for name in names:
-                logger.warning("purged %d messages from %s", broker.purge(name), name)
-        lease = app.conf.worker_lease
-        consumer = broker.consume(names, owner=self.hostname, lease=lease)
-        self._consumer = consumer
         self.held.on_suspect_done = consumer.wake
         self._execution = self._make_execution(NoFrame(self.told))
         settler = Settler(consumer, broker, results, self.held, on_death=self._died)
@@ -274,8 +269,8 @@ class Worker:
         for service in self._services:
             service.start()
 
-    def _reach(self, names: Sequence[str]) -> tuple[Broker, ResultBackend | None]:
-        """Open broker and store and declare the queues, as often as it takes: they may start after us.
+    def _reach(self, names: Sequence[str]) -> tuple[Broker, ResultBackend | None, Consumer]:
+        """Open broker, store and queues, as often as it takes: they may start after us.
 
         :raises BrokerUnavailable: one is away, and the settings forbid to wait for it.
         """
@@ -285,7 +280,11 @@ class Worker:
                 broker = app.broker
                 results: ResultBackend | None = app.results if app.keeps_results else None
                 broker.declare(names)
-                return broker, results
+                if self.purge:
+                    for name in names:
+                        logger.warning("purged %d messages from %s", broker.purge(name), name)
+                lease = app.conf.worker_lease
+                return broker, results, broker.consume(names, owner=self.hostname, lease=lease)
             except BrokerUnavailable as error:
                 if not app.conf.broker_connection_retry_on_startup:
                     raise
