@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +25,10 @@ def test_the_schedule_and_its_beat(app: Celeriac, caplog: pytest.LogCaptureFixtu
             "good": {"task": "t", "schedule": 3600.0},
             "bad": {"task": "t", "schedule": "never"},
         }
-        wrong, _, none = said(app)
+        with caplog.at_level(logging.WARNING, logger="celeriac.beat"):
+            wrong, _, none = said(app)
         assert (wrong[:2], "bad" in wrong[2]) == (("warn", "schedule"), True)
+        assert "bad" not in caplog.text, "the finding says it: once"
         assert none == ("warn", "beat", "none has run since the program has good")
         ticker_of(app).sync()
         _, stored, fine = said(app)

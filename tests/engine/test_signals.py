@@ -11,7 +11,7 @@ import pytest
 from celeriac import Celeriac, shared_task, signals
 from celeriac.client.signals import SIGNALS
 from celeriac.drivers.memory import MemoryFamily
-from celeriac.kernel.errors import Ignore, NotRegistered, Reject, WireError
+from celeriac.kernel.errors import EncodeError, Ignore, NotRegistered, Reject, WireError
 from celeriac.kernel.wire import to_celery, unpack
 from celeriac.testing import TaskKit
 from celeriac.testing.eventually import eventually
@@ -71,6 +71,48 @@ def test_a_task_that_succeeds(app: Celeriac, kit: TaskKit, hear: Callable[..., H
     assert (success["sender"], success["result"]) == (add, 3)
     assert success["runtime"] > 0
     assert (after["retval"], after["state"]) == (3, "SUCCESS")
+
+
+@pytest.mark.parametrize("hooks", [False, True])
+def test_a_result_that_cannot_be_kept_is_a_failure_and_nothing_else(
+    app: Celeriac, kit: TaskKit, hear: Callable[..., Heard], hooks: bool
+) -> None:
+    told: list[str] = []
+
+    @app.task
+    def give() -> object:
+        return object()
+
+    if hooks:
+        give.on_success = lambda *args: told.append("on_success")
+        give.on_failure = lambda *args: told.append("on_failure")
+        give.hooks_end = True
+    heard = hear(*RUN)
+    result = give.delay()
+    kit.run_until_empty(failures="keep")
+    assert names(heard) == ["task_prerun", "task_failure", "task_postrun"]
+    assert heard[-1][1]["state"] == "FAILURE"
+    assert isinstance(heard[1][1]["exception"], EncodeError)
+    assert result.state == "FAILURE"
+    assert told == (["on_failure"] if hooks else [])
+
+
+def test_what_policies_make_of_errors_is_not_made_of_a_result_that_cannot_be_kept(
+    app: Celeriac, kit: TaskKit, hear: Callable[..., Heard]
+) -> None:
+    runs: list[int] = []
+
+    @app.task(autoretry_for=(Exception,), default_retry_delay=0)
+    def give() -> object:
+        runs.append(1)
+        return object()
+
+    heard = hear(*RUN)
+    result = give.delay()
+    kit.run_until_empty(failures="keep")
+    assert runs == [1]
+    assert names(heard) == ["task_prerun", "task_failure", "task_postrun"]
+    assert result.state == "FAILURE"
 
 
 def test_a_task_that_fails(app: Celeriac, kit: TaskKit, hear: Callable[..., Heard]) -> None:

@@ -19,12 +19,12 @@ from celeriac.kernel.wire import Headers, pack
 from celeriac.pools.solo import SoloPool
 from celeriac.pools.threads import ThreadPool
 from celeriac.testing import running_worker
-from celeriac.testing.eventually import eventually
+from celeriac.testing.eventually import eventually, in_thread
 from celeriac.testing.faults import FlakyBroker
 from celeriac.worker.fetcher import Fetcher
 from celeriac.worker.gates import RateGate
 from celeriac.worker.held import Held
-from celeriac.worker.keeper import Keeper
+from celeriac.worker.keeper import Complaint, Keeper
 from celeriac.worker.service import Service
 from celeriac.worker.settler import Settler
 from celeriac.worker.worker import EX_SOFTWARE, Worker
@@ -373,6 +373,74 @@ def _parts(deaths: list[BaseException]) -> dict[str, Callable[[], Service]]:
         )
 
     return {"settler": settler, "keeper": keeper, "fetcher": fetcher}
+
+
+def test_what_fails_each_second_is_said_at_growing_intervals(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    complaint = Complaint(0.0)
+    assert [now for now in range(2000) if complaint.is_due(float(now))] == [
+        *(0, 10, 30, 70, 150, 310, 630, 1230, 1830),
+    ]
+    keeper: Any = _parts([])["keeper"]()
+    with caplog.at_level(logging.INFO, logger="celeriac.worker"):
+        for _ in range(5):
+            keeper._quietly("upkeep", _away)
+        keeper._quietly("upkeep", lambda: None)
+        keeper._quietly("upkeep", lambda: None)
+        keeper._quietly("upkeep", _away)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split(",")[0] for text in said] == [
+        *("upkeep failed", "upkeep works again", "upkeep failed"),
+    ]
+
+
+def _away() -> None:
+    raise BrokerUnavailable("away")
+
+
+def test_a_claim_that_goes_on_is_waited_for() -> None:
+    """Who is told that a queue is paused may rely on it: what claims has the new queues."""
+
+    class Slow:
+        began, go = threading.Event(), threading.Event()
+
+        def claim(self, limit: int, **options: Any) -> Any:
+            self.began.set()
+            self.go.wait(10)
+            return ()
+
+        def wake(self) -> None: ...
+
+    slow: Any = Slow()
+    fetcher: Any = _parts([])["fetcher"]()
+    fetcher._consumer = slow
+    fetcher.pass_claim(10)  # nothing is claimed: it returns at once
+    fetcher.start()
+    assert slow.began.wait(10)
+    with in_thread(lambda: fetcher.pass_claim(10)) as waiting:
+        fetcher.consuming.clear()
+        assert waiting.running
+        slow.go.set()
+    fetcher.stop()
+    assert fetcher.join(10)
+
+
+def test_standing_orders_hold_where_remote_control_is_off(
+    app: Celeriac, memory: MemoryFamily
+) -> None:
+    t = app.task(name="t")(lambda: 1)
+    app.conf.worker_enable_remote_control = False
+    app.control.pause("celery")
+    app.control.revoke("never")
+    result = t.delay()
+    with running_worker(app, in_memory=False) as worker:
+        assert worker.remote.paused == {"celery"}
+        assert worker.revoked.ids() == ["never"]
+        assert app.control.ping(timeout=0.1) == []
+        assert app.broker.count(["celery"])["celery"].ready == 1
+        app.control.resume("celery")
+        assert result.get(timeout=20) == 1
 
 
 @pytest.mark.parametrize("name", ["settler", "keeper", "fetcher"])

@@ -82,7 +82,7 @@ def test_top_says_once_what_is_there(running: Project) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    ends = time.monotonic() + 4
+    ends = time.monotonic() + 60  # it begins to look when it has started
     while popen.poll() is None and time.monotonic() < ends:
         running.send("fail")
         running.send("add", 1, 2)
@@ -154,3 +154,18 @@ def test_top_on_a_terminal(running: Project) -> None:
     eventually(lambda: "0 running" in terminal.read())
     terminal.press("q")
     eventually(terminal.ended)
+
+
+def test_top_knows_what_began_before_it_looked(running: Project) -> None:
+    running.send("hold", "early")
+    eventually(lambda: (running.folder / "begun-early").exists())
+    out = subprocess.run(
+        command(running, "top", "--json", "--interval", "0.2"),
+        cwd=running.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    ).stdout
+    (task,) = json.loads(out)["running"]
+    assert (task["task"], task["worker"]) == ("proj.hold", "w1@here")
+    assert "early" in task["args"]

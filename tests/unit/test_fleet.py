@@ -44,6 +44,21 @@ def test_filters(wanted: tuple[str, ...], found: list[str]) -> None:
     assert [task.uuid for task in fleet(*wanted).running()] == found
 
 
+def test_what_began_before_it_looked() -> None:
+    made = fleet()
+    asked = {"id": "t0", "name": "proj.old", "args": [1], "kwargs": {}, "time_start": 50.0}
+    made.runs("w2@here", asked)
+    made.runs("w1@here", {**asked, "id": "t1", "name": "other"})  # events know better
+    assert [(t.uuid, t.name, t.args) for t in made.running()] == [
+        *(("t0", "proj.old", "[1]"), ("t1", "proj.add", "[[/red]]")),
+        ("t2", "proj.mail", "[[/red]]"),
+    ]
+    made.take(event("task-succeeded", "t0", at=101.0, clock=7, hostname="w2@here"))
+    assert [t.uuid for t in made.running()] == ["t1", "t2"]
+    made.runs("w2@here", asked)  # an answer that comes late
+    assert [t.uuid for t in made.running()] == ["t1", "t2"]
+
+
 def test_rates_are_of_the_last_seconds() -> None:
     made = fleet()
     assert made.rates(100.0) == {"done": 0.0, "failed": 0.0, "retried": 0.0}
