@@ -46,17 +46,21 @@ def worker(side: Any, pool: str, concurrency: int) -> Iterator[subprocess.Popen[
 
 
 def drain(side: Any, name: str, pool: str, concurrency: int, count: int) -> float:
-    """Return tasks per second from the first that has ended to the last."""
+    """Return tasks per second from the first that has ended to the last.
+
+    Looked at every 20 ms: a question to RabbitMQ takes 1.5 ms of CPU, half of it the server's, which
+    every 2 ms is half a core less for what is measured.
+    """
     side.send_many(name, count)
     with worker(side, pool, concurrency):
         deadline = time.monotonic() + 120
         while side.left() > count * 0.95:
-            time.sleep(0.005)
+            time.sleep(0.02)
             if time.monotonic() > deadline:
                 return float("nan")
         first, begun = side.left(), time.perf_counter()
         while (left := side.left()) > 0 and time.monotonic() < deadline:
-            time.sleep(0.002)
+            time.sleep(0.02)
         return (first - left) / (time.perf_counter() - begun)
 
 

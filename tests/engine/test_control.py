@@ -134,6 +134,9 @@ def test_queues_come_and_go(app: Celeriac, worker: Any) -> None:
     reply = app.control.add_consumer("more", reply=True, timeout=20.0, limit=1)
     assert reply == [{"w1@here": {"ok": "add consumer more"}}]
     assert app.send_task("add", (1, 2), queue="more").get(timeout=10) == 3
+    topic = asked(app, "add_consumer", queue="q", exchange="e", exchange_type="topic")
+    assert "topic exchange (e), which only RabbitMQ can do" in topic["error"]
+    assert "no argument 'nonsense'" in asked(app, "add_consumer", queue="q", nonsense=1)["error"]
     assert asked(app, "cancel_consumer", queue="more") == {"ok": "no longer consuming from more"}
     assert [one["name"] for one in asked(app, "active_queues")] == ["celery"]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celeriac.client.panel import CommandRefused, control_command
+from celeriac.kernel.entities import Exchange, Queue
 from celeriac.kernel.errors import ImproperlyConfigured
 from celeriac.kernel.rate import parse_rate
 
@@ -135,12 +136,19 @@ def add_consumer(
     exchange: str | None = None,
     exchange_type: str | None = None,
     routing_key: str | None = None,
-    **ignored: Any,
+    **options: Any,
 ) -> dict[str, str]:
-    """Consume one queue more."""
+    """Consume one queue more.
+
+    :param options: of `Queue`, such as `queue_arguments`.
+    """
     if not isinstance(queue, str) or not queue:
         raise CommandRefused("queue is a name")
-    state.add_queue(queue, exchange, routing_key)
+    try:
+        made = Exchange(exchange or queue, exchange_type or "direct")
+        state.add_queue(Queue(queue, made, routing_key or "", **options))
+    except (ImproperlyConfigured, TypeError) as error:
+        raise CommandRefused(str(error)) from error
     return {"ok": f"add consumer {queue}"}
 
 

@@ -2,7 +2,7 @@
 
 The contract is `celeriac.testing.contract.broker`; each sentence here is a test there.
 
-Owns: Broker, Consumer, PublishesAhead, TakesBack, JoinsTransactions.  May import: kernel, ports.
+Owns: Broker, Consumer, PublishesAhead, TakesBack, JoinsTransactions, HasExchanges.  May import: kernel, ports.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from celeriac.kernel.entities import Queue
 from celeriac.kernel.message import Buried, Delivery, Envelope, QueueCount, Settlement
 from celeriac.ports.caps import Capabilities
 
@@ -143,6 +144,15 @@ class PublishesAhead(Protocol):
 
     def begin(self, batch: Sequence[Envelope]) -> Callable[[], None]:
         """Send a batch; what is returned waits until it is safe, and raises as `publish` does."""
+        ...
+
+
+@runtime_checkable
+class HasExchanges(Protocol):
+    """Optional: a broker with `Capabilities.exchanges`, which can be told of queues while it is used."""
+
+    def describe(self, queue: Queue) -> None:
+        """Declare `queue` as it says from now on: its arguments, exchange and bindings."""
         ...
 
 

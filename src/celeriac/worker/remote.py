@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from celeriac.kernel.errors import CeleryError, ImproperlyConfigured, WireError
 from celeriac.kernel.message import Delivery
 from celeriac.kernel.redact import redact_url
-from celeriac.kernel.routing import Queue
+from celeriac.kernel.routing import Queue, declared_queues, refuse_exchanges
 from celeriac.kernel.wire import Headers, unpack
+from celeriac.ports.broker import HasExchanges
 from celeriac.ports.orders import Order
 from celeriac.ports.pool import Running
 from celeriac.ports.registry import find_codec
@@ -216,13 +217,24 @@ class Remote:
         """Consume the queues of this worker that are not paused."""
         self.worker.watch([q.name for q in self.worker.queues if q.name not in self.paused])
 
-    def add_queue(self, name: str, exchange: str | None, routing_key: str | None) -> bool:
-        """Consume one queue more; False where that is so already."""
+    def add_queue(self, wanted: Queue) -> bool:
+        """Consume one queue more; False where that is so already.
+
+        One that `task_queues` declares is as it says there.
+
+        :raises ImproperlyConfigured: it needs an exchange, and the broker has none.
+        """
+        conf, broker = self.app.conf, self.app.broker
+        declared = declared_queues(conf.task_queues, conf.task_default_queue)
+        queue = declared.get(wanted.name, wanted)
+        if queue is wanted and not broker.caps.exchanges:
+            refuse_exchanges([queue], queue.name)
         with self._lock:
-            if any(queue.name == name for queue in self.worker.queues):
+            if any(one.name == queue.name for one in self.worker.queues):
                 return False
-            queue = Queue(name, exchange or None, routing_key or "")
-            self.app.broker.declare([name])
+            if queue is wanted and isinstance(broker, HasExchanges):
+                broker.describe(queue)
+            broker.declare([queue.name])
             self.worker.queues = [*self.worker.queues, queue]
         self.consume()
         return True

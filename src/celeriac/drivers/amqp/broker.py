@@ -25,6 +25,7 @@ from celeriac.drivers.amqp.message import AT, LOST, QUEUE, REASON, Incoming, dec
 from celeriac.drivers.amqp.server import Server
 from celeriac.drivers.amqp.steps import Refused, Step
 from celeriac.drivers.amqp.topology import NOT_FOUND, Topology, dead_queue, passive_step
+from celeriac.kernel.entities import Queue
 from celeriac.kernel.errors import BrokerRejected, BrokerUnavailable, CapabilityMissing, WireError
 from celeriac.kernel.message import Buried, Envelope, QueueCount
 from celeriac.kernel.wire import unpack
@@ -99,6 +100,10 @@ class AMQPBroker:
     def declare(self, queues: Sequence[str]) -> None:
         """Make queues, with the exchanges and bindings that the settings give them."""
         self.topology.declare(queues)
+
+    def describe(self, queue: Queue) -> None:
+        """Declare a queue as it says from now on."""
+        self.topology.describe(queue)
 
     # -- publishing -----------------------------------------------------------------------------
 

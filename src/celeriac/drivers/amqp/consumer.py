@@ -7,7 +7,7 @@ handed out a second time; one whose end had been said already is acknowledged at
 
 Owns: AMQPConsumer.
 Thread rule: `claim`, `settle`, `extend`, `wake` each from a thread of its own; `_on_...` in the link's.
-May import: kernel, drivers.amqp.
+May import: kernel, pika, drivers.amqp.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from pika.exceptions import ChannelClosedByClient
 
 from celeriac.drivers.amqp import delay
 from celeriac.drivers.amqp.buffer import Buffer
@@ -73,8 +75,7 @@ class AMQPConsumer:
         self._trusted: set[int] = set()
         self._channel: Any = None
         self._acks = Acks()
-        quorum = any(broker.topology.is_quorum(name) for name in queues)
-        self._subscriptions = Subscriptions(queues, self._on_messages, shared=not quorum)
+        self._subscriptions = Subscriptions(queues, self._on_messages)
         self._link = Link(
             broker.server.addresses, owner, began=self._on_began, ended=self._on_ended, keep=True
         )
@@ -95,6 +96,8 @@ class AMQPConsumer:
             self._link.refuse(error)
             connection.close()
             return
+        # Only now it is known of what type they are: others may have made them.
+        self._subscriptions.shared = not self._has_quorum(self._subscriptions.queues)
         connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel(self, channel: Any) -> None:
@@ -108,6 +111,9 @@ class AMQPConsumer:
         self._adjust()
         with self._cond:
             self._cond.notify_all()
+
+    def _has_quorum(self, queues: Sequence[str]) -> bool:
+        return any(self._broker.topology.is_quorum(name) for name in queues)
 
     def _on_channel_closed(self, channel: Any, error: Exception) -> None:
         connection = channel.connection
@@ -123,13 +129,13 @@ class AMQPConsumer:
                 "above the longest task",
                 self.owner,
             )
-        else:
+        elif not isinstance(error, ChannelClosedByClient):  # that was said when it was closed
             logger.warning("%s: the channel was closed, consuming again: %s", self.owner, reason)
         self._on_began(connection)
 
-    def _restart(self, reason: str) -> None:
-        """Begin anew: the server has ended a subscription, so its queue was deleted."""
-        logger.warning("%s: %s, declaring and consuming again", self.owner, reason)
+    def _restart(self, reason: str, level: int = logging.WARNING) -> None:
+        """Begin anew on another channel."""
+        logger.log(level, "%s: %s, declaring and consuming again", self.owner, reason)
         channel = self._channel
         if channel is not None and channel.is_open:
             channel.close()
@@ -470,8 +476,15 @@ class AMQPConsumer:
             back += [item[2] for item in self._later if item[2].queue in dropped]
             self._later = [item for item in self._later if item[2].queue not in dropped]
             heapq.heapify(self._later)
-        self._link.call(lambda _: self._subscriptions.renew())
+        self._link.call(lambda _: self._renew())
         self._give_back(back)
+
+    def _renew(self) -> None:
+        subscriptions = self._subscriptions
+        if subscriptions.shared and self._has_quorum(subscriptions.queues):
+            self._restart("a quorum queue wants a window of its own", logging.INFO)
+        else:
+            subscriptions.renew()
 
     def _give_back(self, messages: Sequence[Incoming]) -> None:
         """Put back what was pushed to us and never handed out."""

@@ -24,13 +24,13 @@ class Subscriptions:
     """Consumes some queues.
 
     :param on_messages: called with what one read of the socket has brought.
-    :param shared: one window for all, else one for each queue.
     """
 
-    def __init__(self, queues: Sequence[str], on_messages: OnMessages, *, shared: bool) -> None:
+    def __init__(self, queues: Sequence[str], on_messages: OnMessages) -> None:
         self.queues = list(dict.fromkeys(queues))
         self._on_messages = on_messages
-        self._shared = shared
+        self.shared = True
+        """Whether one window is for all queues, else one for each; to be set before `begin`."""
         self._channel: Any = None
         self._on_cancel: Callable[[str], None] = lambda reason: None
         self._tags: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ class Subscriptions:
         return self._channel is not None and self._target(window) != self.window
 
     def _target(self, window: int) -> int:
-        if self._shared:
+        if self.shared:
             return window
         # It cannot shrink, and grows in few steps.
         return max(self.window, 1 << (max(1, window) - 1).bit_length())
@@ -71,7 +71,7 @@ class Subscriptions:
             return
         grows = target - self.window
         first, self.window = self.window == 0, target
-        if self._shared:
+        if self.shared:
             channel.basic_qos(prefetch_count=target, global_qos=True)
             if first:
                 self.renew()
@@ -111,7 +111,7 @@ class Subscriptions:
                 channel.basic_cancel(tag)
         for queue in self.queues:
             if queue not in self._tags:
-                if not self._shared:
+                if not self.shared:
                     channel.basic_qos(prefetch_count=self.window)
                 self._consume(queue)
 
@@ -145,7 +145,7 @@ class Subscriptions:
             channel.queue_declare(queue, passive=True, callback=counted)
         # What the queues had sent lies before this answer.
         channel.basic_qos(
-            prefetch_count=self.window if self._shared else 0,
-            global_qos=self._shared,
+            prefetch_count=self.window if self.shared else 0,
+            global_qos=self.shared,
             callback=fenced,
         )

@@ -22,6 +22,7 @@ from celeriac.kernel.routing import Queue
 logger = logging.getLogger("celeriac.amqp")
 
 NOT_FOUND, IN_USE, DIFFERENT = 404, 405, 406
+_TYPE = re.compile(r"inequivalent arg 'x-queue-type' .* but current is the value '(\w+)'", re.S)
 _ARGUMENT = re.compile(r"inequivalent arg '([^']+)' .*?: received (.*?) but current is (.*)", re.S)
 
 
@@ -57,12 +58,21 @@ class Topology:
         self._epoch = 0
         self._declared: set[str] = set()
         self._ladder = False
+        self._types: dict[str, str] = {}
+        """Of queues that others made with another type than is said here."""
         self.known: dict[str, None] = dict.fromkeys(queues)
         """Every queue that was named here, in that order: AMQP itself lists none."""
 
     def spec(self, name: str) -> Queue | None:
         """Return what the settings say of a queue; None where they say nothing."""
         return self._specs.get(name)
+
+    def describe(self, queue: Queue) -> None:
+        """Declare a queue as it says at its next use, whatever the settings say."""
+        with self._lock:
+            # A new dict: others go through it without the lock.
+            self._specs = {**self._specs, queue.name: queue}
+            self._declared.discard(queue.name)
 
     def bound_to(self, exchange: str) -> list[str]:
         """Return the queues into which an exchange leads, by the settings."""
@@ -119,8 +129,8 @@ class Topology:
         return not {"x-max-length", "x-max-length-bytes"}.isdisjoint(self.arguments(name))
 
     def is_quorum(self, name: str) -> bool:
-        """Whether a queue is declared as a quorum queue."""
-        return self.arguments(name).get("x-queue-type") == "quorum"
+        """Whether a queue is a quorum queue, by the settings or as it was found."""
+        return self._types.get(name, self.arguments(name).get("x-queue-type")) == "quorum"
 
     def _fresh(self) -> None:
         if self._epoch != self._server.epoch:
@@ -214,6 +224,9 @@ class Topology:
                     raise _different(name, refused) from refused
                 # Nobody here says how it should be: whoever made it knows better.
                 yield passive_step(name)
+                kind = _TYPE.search(refused.text)
+                if kind is not None:
+                    self._types[name] = kind[1]
                 logger.info("queue %s is used as it is: %s", name, refused.text)
             if spec is not None:
                 yield from _bind(spec)
