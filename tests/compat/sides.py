@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import pytest
 from celeriac import Celeriac
 from tests.compat.canvas_tasks import make_app
 from tests.support.celery import close_celery
+from tests.support.ports import free_port
 from tests.support.project import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -99,12 +99,6 @@ def _plain(error: BaseException) -> str:
     return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<id>", str(error))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def _redis(folder: Path) -> Iterator[str]:
     import redis
@@ -114,7 +108,7 @@ def _redis(folder: Path) -> Iterator[str]:
         if os.environ.get("CI"):
             pytest.fail("redis-server is not installed (tools/servers.sh installs it)")
         pytest.skip("redis-server is not installed")
-    port = _free_port()
+    port = free_port()
     command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen(
@@ -127,7 +121,7 @@ def _redis(folder: Path) -> Iterator[str]:
 
         def answers() -> bool:
             with contextlib.suppress(redis.ConnectionError):
-                return bool(client.ping())
+                return bool(client.info("server")["process_id"] == process.pid)
             return False
 
         eventually(answers, saying="a Redis server")

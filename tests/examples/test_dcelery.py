@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from tests.support.page import Reader, shown_as_they_are
+from tests.support.ports import free_port
 from tests.support.project import eventually
 from tests.support.rabbitmq import RabbitMQ, rabbitmq_missing
-from tests.support.redis import RedisServer, free_port, need_redis
+from tests.support.redis import RedisServer, need_redis
 from tests.support.web import EXAMPLES, Make
 
 pytestmark = pytest.mark.service

@@ -11,8 +11,9 @@ from itertools import pairwise
 import pytest
 from tests.support import browser
 from tests.support.page import Terminal
+from tests.support.ports import free_port
 from tests.support.project import eventually
-from tests.support.redis import RedisServer, free_port
+from tests.support.redis import RedisServer
 from tests.support.web import Example, Make
 
 pytestmark = pytest.mark.service

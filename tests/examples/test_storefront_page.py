@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.support.page import follow
-from tests.support.redis import free_port, need_redis
+from tests.support.ports import free_port
+from tests.support.redis import need_redis
 from tests.support.web import Make
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]

@@ -20,7 +20,8 @@ from celeriac.kernel.errors import (
 from celeriac.kernel.message import Envelope, Settlement, Verdict
 from celeriac.testing.eventually import eventually
 from tests.support.cable import Proxy
-from tests.support.rabbitmq import RabbitMQ, free_port
+from tests.support.ports import free_port
+from tests.support.rabbitmq import RabbitMQ
 
 amqp = pytest.importorskip("celeriac.drivers.amqp")
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from tests.support.celery import open_celery
-from tests.support.rabbitmq import RabbitMQ, free_port
+from tests.support.ports import free_port
+from tests.support.rabbitmq import RabbitMQ
 
 from celeriac import Celeriac
 from celeriac.testing.eventually import eventually

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from tests.support.celery import open_celery
-from tests.support.redis import RedisServer, free_port, listens
+from tests.support.ports import free_port
+from tests.support.redis import RedisServer, listens
 
 from celeriac import Celeriac
 from celeriac.testing.eventually import eventually

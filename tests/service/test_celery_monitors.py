@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from celery.events.state import State
 from tests.support.celery import open_celery
+from tests.support.ports import free_port
 from tests.support.project import Project, eventually
-from tests.support.redis import RedisServer, free_port
+from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.service
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.project import eventually
-from tests.support.redis import free_port
 
 
 def _found(name: str) -> str | None:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from tests.support.certificates import Certificates
+from tests.support.ports import free_port
 
 START = 90.0
 """Seconds that a server may take to start on a busy machine."""
@@ -24,14 +25,6 @@ START = 90.0
 def rabbitmq_missing() -> bool:
     """Return whether there is no rabbitmq-server on this machine."""
     return shutil.which("rabbitmq-server") is None
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class RabbitMQ:

@@ -1,6 +1,6 @@
 """Redis servers of the tests' own, which can be killed, frozen, filled and failed over.
 
-Owns: RedisServer, SentinelPair, RedisCluster, need_redis, free_port, listens.
+Owns: RedisServer, SentinelPair, RedisCluster, need_redis, listens.
 May import: redis, and what tests use.
 """
 
@@ -22,6 +22,7 @@ import pytest
 import redis
 
 from tests.support.certificates import Certificates
+from tests.support.ports import free_port
 from tests.support.project import eventually
 
 BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -33,17 +34,6 @@ def need_redis() -> None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is not installed: tools/servers.sh")
         pytest.skip("redis-server is not installed")
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, low enough for a cluster's bus port."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
-            return port
-    raise AssertionError("no free port below 55000")
 
 
 def listens(port: int) -> bool:
@@ -133,9 +123,12 @@ class RedisServer:
         """Return whether it takes commands."""
         assert self.popen is not None and self.popen.poll() is None, self.log()
         try:
-            return bool(self.client.ping())
+            if not self.client.ping():
+                return False
         except redis.RedisError:
             return False
+        # Not another's, which had the port first: ours ends in a moment then.
+        return bool(self.client.info("server")["process_id"] == self.popen.pid)
 
     def log(self) -> str:
         """Return what it has said."""

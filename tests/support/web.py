@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
+from tests.support.ports import free_port
 from tests.support.project import Process, eventually
-from tests.support.redis import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BIN = Path(sys.executable).parent
