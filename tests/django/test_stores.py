@@ -117,3 +117,25 @@ def test_tasks_add_to_a_chord_at_the_same_time(empty: None, kind: str) -> None:
     slots = sorted(slot for index in firsts.values() for slot in (index, index + 1))
     assert len(set(slots)) == len(slots)
     assert results.grow_group("g", 1) == 1 + 3 * 10 * 3
+
+
+def test_a_cache_that_takes_no_such_value_says_so(empty: None, monkeypatch: Any) -> None:
+    """Memcached drops what is too large, and says so by nothing but False."""
+    from django.core.cache.backends.db import DatabaseCache
+
+    from celeriac.contrib.django.cache import CacheResults
+    from celeriac.exceptions import BrokerRejected
+    from celeriac.kernel.message import Record
+
+    add = DatabaseCache.add
+    monkeypatch.setattr(
+        DatabaseCache,
+        "add",
+        lambda self, key, value, *more: len(value) < 10_000 and add(self, key, value, *more),
+    )
+    store = CacheResults("default")
+    store.store([Record("small", "SUCCESS", b"x")])
+    store.store([Record("small", "SUCCESS", b"x")])  # it is there: nothing is wrong
+    with pytest.raises(BrokerRejected, match="does not keep a result of"):
+        store.store([Record("large", "SUCCESS", b"x" * 10_000)])
+    assert set(store.fetch(["small", "large"])) == {"small"}

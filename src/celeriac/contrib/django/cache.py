@@ -23,7 +23,12 @@ from django.core.cache import caches
 from celeriac.contrib.django.orm import let_go, open_here
 from celeriac.contrib.django.results import CAPS, DatabaseFamily
 from celeriac.contrib.django.watch import Notice, PollingWatch
-from celeriac.kernel.errors import BrokerUnavailable, CeleryError, ImproperlyConfigured
+from celeriac.kernel.errors import (
+    BrokerRejected,
+    BrokerUnavailable,
+    CeleryError,
+    ImproperlyConfigured,
+)
 from celeriac.kernel.message import Group, Part, Ready, Record
 from celeriac.kernel.states import PROPAGATE_STATES, READY_STATES
 
@@ -96,11 +101,18 @@ class CacheResults:
                 if old is not None and old.fence > record.fence:
                     continue
                 if record.state in READY_STATES:
-                    self._cache.add(_key("final", record.id), _pack(record), seconds)
+                    self._end(_key("final", record.id), _pack(record), seconds)
                 else:
                     self._cache.set(_key("state", record.id), _pack(record), seconds)
         if any(record.state in READY_STATES for record in batch):
             self._notice.tell()
+
+    def _end(self, key: str, packed: str, seconds: float) -> None:
+        if not self._cache.add(key, packed, seconds) and self._cache.get(key) is None:
+            raise BrokerRejected(
+                f"the cache {self._alias!r} does not keep a result of {len(packed)} bytes: Memcached"
+                " takes 1 MB where its option -I does not say otherwise"
+            )
 
     def _read(self, key: str) -> Record | None:
         packed = self._cache.get(key)
