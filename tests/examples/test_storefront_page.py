@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 from tests.support.page import follow
-from tests.support.redis import free_port, need_redis
+from tests.support.redis import free_port
 from tests.support.web import Make
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 
 def test_the_page(example: Make) -> None:
-    need_redis()
     site, flower, redis = str(free_port()), str(free_port()), str(free_port())
     shop = example(
         "storefront",

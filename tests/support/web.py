@@ -81,7 +81,6 @@ class Example:
         self.environ = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
             **environ,
         }
         self._processes: list[Process] = []
