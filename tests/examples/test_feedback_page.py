@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from tests.support.page import follow
 from tests.support.ports import free_port
-from tests.support.redis import need_redis
 from tests.support.web import Make
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
@@ -13,7 +12,6 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 def test_the_page(example: Make) -> None:
     site, mail, redis = str(free_port()), str(free_port()), str(free_port())
-    need_redis()
     feedback = example(
         "feedback",
         REDIS_URL=f"redis://localhost:{redis}/0",

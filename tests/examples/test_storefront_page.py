@@ -5,14 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.support.page import follow
 from tests.support.ports import free_port
-from tests.support.redis import need_redis
 from tests.support.web import Make
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 
 def test_the_page(example: Make) -> None:
-    need_redis()
     site, flower, redis = str(free_port()), str(free_port()), str(free_port())
     shop = example(
         "storefront",

@@ -17,6 +17,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -24,6 +25,8 @@ import termios
 import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.support.project import eventually
 from tests.support.web import Example
@@ -227,6 +230,7 @@ def follow(page: str, example: Example, changes: dict[str, str]) -> Reader:
 
     What the page shows of the example's files must stand in them.
     """
+    need_tools(DOCS / f"{page}.md")
     shown_as_they_are(DOCS / f"{page}.md", example.folder)
     reader = Reader(DOCS / f"{page}.md", example.folder, example.env, changes)
     try:
@@ -234,6 +238,15 @@ def follow(page: str, example: Example, changes: dict[str, str]) -> Reader:
         return reader
     finally:
         reader.close()
+
+
+def need_tools(page: Path) -> None:
+    """Skip a test where a program that the page uses is not installed; fail it where CI is set."""
+    for tool in ("curl", "redis-cli", "redis-server"):
+        if f"$ {tool} " in page.read_text() and shutil.which(tool) is None:
+            if os.environ.get("CI"):
+                pytest.fail(f"{tool} is not installed: tools/servers.sh")
+            pytest.skip(f"{tool} is not installed")
 
 
 def shown_as_they_are(page: Path, example: Path) -> None:
