@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from tests.support.browser import BINARY, dom
 from tests.support.page import Reader, shown_as_they_are
 from tests.support.ports import free_port
 from tests.support.project import eventually
@@ -169,6 +170,11 @@ def test_the_site(example: Make, redis_server: RedisServer) -> None:
         assert found[1] == result
     assert web.submit("/start/nothing/", page="/").status_code == 404
     assert web.get("/start/groups/").status_code == 405
+    if BINARY is not None:  # a browser
+        shown = web.submit("/start/summary/", page="/").url
+        eventually(lambda: "The result" in web.get(shown.path).text, saying="a result")
+        assert '<code id="result">20</code>' in dom(str(shown))
+        assert dom(f"{web.url}/").count("<button>") == 7
     assert "task1" in one.output().partition("ready.")[2]
     assert "task1" not in two.output().partition("ready.")[2]
     assert one.stop() == 0 and two.stop() == 0
