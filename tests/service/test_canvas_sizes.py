@@ -6,6 +6,7 @@ The short form runs always; the sizes that are promised, and times beside them, 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -167,7 +168,9 @@ def test_a_chord_of_a_generator(project: Project, server: RedisServer, count: in
     names = server.keys()
     [group] = [name.removeprefix(before) for name in names if name.startswith(before)]
     last = max(ended(one.body) for one in project.app.results.parts(group) if one.id != group)
-    assert begun - last <= 1.0, f"the body of {count:,} began {begun - last:.2f} s after the last"
+    # A second of a machine that does nothing else; others' work takes its share of it.
+    most = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert begun - last <= most, f"the body of {count:,} began {begun - last:.2f} s after the last"
 
 
 @pytest.mark.parametrize("steps", [STEPS, pytest.param(LONG, marks=pytest.mark.long)])

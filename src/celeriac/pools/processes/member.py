@@ -11,9 +11,10 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 
 from celeriac.kernel.message import Delivery
-from celeriac.pools.processes.pipe import Frames
+from celeriac.pools.processes.pipe import Frames, Work, encode
 from celeriac.pools.processes.slot import Slot
 
 
@@ -59,6 +60,21 @@ class Member:
         """Tell whether one task has kept it for longer."""
         running, _, started, _ = self.slot.read()
         return bool(running) and time.monotonic() - started > seconds
+
+    def give(self, batch: Sequence[Delivery], seq: int) -> int:
+        """Put deliveries into its pipe, numbered from after `seq`; return the last number."""
+        works = [Work.of(number, delivery) for number, delivery in enumerate(batch, seq + 1)]
+        self.outstanding.update((work.seq, one) for work, one in zip(works, batch, strict=True))
+        self.last, self.idle = seq + len(works), (-1, 0.0)
+        self.out += encode(works)
+        return self.last
+
+    def recall(self) -> None:
+        """Begin to take back what it has not begun."""
+        _, last, _, _ = self.slot.read()
+        if not self.voided and self.last > last:
+            self.voided, self.voided_at = self.last, time.monotonic()
+            self.slot.void(self.last)
 
     def write(self) -> None:
         """Send of `out` what the pipe takes; nothing is left of it where the child is dead."""

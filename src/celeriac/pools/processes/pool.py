@@ -28,7 +28,7 @@ from celeriac.kernel.message import Delivery
 from celeriac.pools.processes.child import main as be_child
 from celeriac.pools.processes.member import Member, cause
 from celeriac.pools.processes.nursery import Nursery
-from celeriac.pools.processes.pipe import Report, Work, decode_report, encode
+from celeriac.pools.processes.pipe import Report, decode_report
 from celeriac.pools.processes.questions import Questions
 from celeriac.pools.processes.slot import Slots
 from celeriac.pools.processes.watch import ORPHAN, ROUND, Watch
@@ -144,7 +144,7 @@ class ProcessPool:
                 begun = seq <= child.slot.read()[1]
                 if not begun:
                     child.cancelled.add(seq)
-                    self._recall(child)
+                    child.recall()
                 if hard:
                     self._cancel.append(task_id)
         if found is not None:
@@ -274,13 +274,6 @@ class ProcessPool:
             logger.error("process %d said what cannot be read: %s", child.pid, error)
             child.kill()
 
-    def _recall(self, child: Member) -> None:
-        """Begin to take back what a child has not begun."""
-        _, last, _, _ = child.slot.read()
-        if not child.voided and child.last > last:
-            child.voided, child.voided_at = child.last, time.monotonic()
-            child.slot.void(child.last)
-
     def _take_back_some(self) -> None:
         now = time.monotonic()
         for child in list(self._children.values()):
@@ -291,7 +284,7 @@ class ProcessPool:
                 self._learn(1.0)
                 self._returned(child, [seq for seq in child.outstanding if last < seq <= void])
             elif len(child.outstanding) > 1 and not child.voided and child.runs_for(LONG):
-                self._recall(child)
+                child.recall()
 
     def _returned(self, child: Member, seqs: Sequence[int]) -> None:
         """Put what a child did not begin first in the line, or out of the pool if cancelled."""
@@ -383,15 +376,8 @@ class ProcessPool:
                 batch = [self._waiting.popleft() for _ in range(count)]
             if not batch:
                 return
-            works = []
             with self._lock:
-                for delivery in batch:
-                    self._seq += 1
-                    child.outstanding[self._seq] = delivery
-                    works.append(Work.of(self._seq, delivery))
-                child.last = self._seq
-            child.idle = (-1, 0.0)
-            child.out += encode(works)
+                self._seq = child.give(batch, self._seq)
             self._write(child)
 
     def _write(self, child: Member) -> None:
