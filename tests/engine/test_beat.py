@@ -7,6 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from celeriac import Celeriac
 from celeriac.beat import Beat, Scheduler
 from celeriac.beat.entries import BeatLazyFunc, read_entry, read_settings
-from celeriac.beat.service import scope_of
+from celeriac.beat.service import place_of, scope_of, store_of, ticker_of
 from celeriac.beat.ticker import Ticker
 from celeriac.beat.ticks import owed
 from celeriac.drivers.memory import MemoryFamily
@@ -691,3 +692,25 @@ def test_which_scheduler(app: Celeriac) -> None:
     assert Beat(app)._scheduler is None
     assert Beat(app, scheduler="celeriac.beat:PersistentScheduler")._scheduler is None
     assert Beat(app, scheduler="celeriac.beat:Scheduler")._scheduler is Scheduler
+
+
+def test_where_the_broker_keeps_no_schedule(tmp_path: Path, caplog: Any) -> None:
+    """Entries are beside the results, which the beats of two machines share; else in a file."""
+    results = f"sqlite:///{tmp_path}/results.db"
+    amqp = "amqp://guest@127.0.0.1:1//"  # nobody is asked there
+    with Celeriac("proj", broker=amqp, backend=results, set_as_current=False) as app:
+        store, joined = store_of(app)
+        assert (store.publishes, joined) == (True, False)
+        assert place_of(app) == results
+        app.conf.beat_schedule = {"each": {"task": "t", "schedule": 60.0}}
+        ticker_of(app).sync()
+        assert [entry.name for entry in store.entries("proj")] == ["each"]
+        assert [entry.name for entry in app.schedules] == ["each"]
+        assert "share" not in caplog.text
+        file = tmp_path / "own.db"
+        app.conf.beat_schedule_filename = str(file)
+        assert place_of(app).startswith(str(file))
+        assert store_of(app)[0].entries("proj") == []
+        assert "which all beats of this program must share" in caplog.text
+    with Celeriac("proj", broker=amqp, backend="rpc://", set_as_current=False) as app:
+        assert "a file that all beats must share" in place_of(app)

@@ -2,12 +2,13 @@
 
 It sleeps on the bus, so that a change of the schedule wakes it.
 
-Owns: Beat, ticker_of, store_of, scope_of, TOPIC.  Thread rule: `start`, `stop` and `join` from any thread.
+Owns: Beat, ticker_of, store_of, place_of, scope_of, TOPIC.  Thread rule: `start`, `stop` and `join` from any thread.
 May import: kernel, ports, client, beat.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -21,6 +22,7 @@ from celeriac.beat.ticker import Ticker
 from celeriac.client.app import symbol
 from celeriac.client.signals import beat_embedded_init, beat_init
 from celeriac.kernel.errors import BrokerUnavailable, CapabilityMissing, CeleryError
+from celeriac.kernel.redact import redact_url
 from celeriac.ports.bus import Subscription
 from celeriac.ports.schedules import ScheduleStore
 
@@ -61,21 +63,45 @@ def store_of(app: Celeriac, file: str | None = None) -> tuple[ScheduleStore, boo
         made.open()
         return made, False
     if file is None:
-        try:
-            store = app.family(app.broker_url).schedules()
-        except CapabilityMissing:
-            file = str(app.conf.beat_schedule_filename)
-            logger.warning(
-                "this broker keeps no schedule: entries are in the file %s, which all beats of this "
-                "program must share",
-                file,
-            )
-        else:
+        for url in _places(app):
+            try:
+                store = app.family(url).schedules()
+            except CapabilityMissing:
+                continue
             store.open()
-            return store, store.publishes
+            return store, store.publishes and url == app.broker_url
+        file = str(app.conf.beat_schedule_filename)
+        logger.warning(
+            "neither broker nor results keep a schedule: entries are in the file %s, which all beats "
+            "of this program must share",
+            file,
+        )
     store = app.family(f"sqlite:///{Path(file).absolute()}").schedules()
     store.open()
     return store, False
+
+
+def _places(app: Celeriac) -> list[str]:
+    """Return where entries may be: what all beats of a program share already comes first."""
+    places, results = [app.broker_url], app.backend_url
+    if (
+        results is None
+        or results.startswith("memory")
+        or "beat_schedule_filename" in app.conf.table()
+    ):
+        return places
+    return [*places, results]
+
+
+def place_of(app: Celeriac) -> str:
+    """Return, for people, where the entries of an app are."""
+    if getattr(_class_of(app.conf.beat_scheduler), "store", None) is not None:
+        return f"the store of {app.conf.beat_scheduler}"
+    for url in _places(app):
+        with contextlib.suppress(CapabilityMissing):
+            app.family(url).schedules()
+            return redact_url(url)
+    return f"{app.conf.beat_schedule_filename}, a file that all beats must share"
 
 
 def _own_store(app: Celeriac) -> ScheduleStore | None:

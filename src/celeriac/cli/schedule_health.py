@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from celeriac.cli.doctor import Finding, ok, warn
-from celeriac.kernel.redact import redact_url
 
 if TYPE_CHECKING:
     from celeriac.client.app import Celeriac
@@ -21,10 +20,10 @@ LATE = 5.0
 def check_schedule(app: Celeriac) -> Iterator[Finding]:
     """Check that every entry can be read and is stored, and that some beat sends them in time."""
     from celeriac.beat.entries import read_entries
-    from celeriac.beat.service import scope_of, store_of
+    from celeriac.beat.service import place_of, scope_of, store_of
 
     written, wrong = read_entries(app)
-    store, joined = store_of(app)
+    store, _ = store_of(app)
     entries = store.entries(scope_of(app))
     for why in wrong:
         yield warn("schedule", f"an entry is left out: {why}", "correct it in beat_schedule")
@@ -32,12 +31,7 @@ def check_schedule(app: Celeriac) -> Iterator[Finding]:
         yield ok("schedule", "no entries")
         return
     paused = sum(entry.paused for entry in entries)
-    where = (
-        redact_url(app.broker_url)
-        if joined
-        else f"{app.conf.beat_schedule_filename}, a file that all beats must share"
-    )
-    says = f"{len(entries)} entries in {where}" + (f", {paused} paused" if paused else "")
+    says = f"{len(entries)} entries in {place_of(app)}" + (f", {paused} paused" if paused else "")
     yield ok("schedule", says)
     new = sorted(set(written) - {entry.name for entry in entries})
     if new:

@@ -16,7 +16,7 @@ from celeriac.control.address import check_pattern
 from celeriac.control.changes import stamps_of
 from celeriac.control.inbox import TOPIC
 from celeriac.control.inspect import Inspect
-from celeriac.kernel.errors import CapabilityMissing
+from celeriac.kernel.errors import BrokerRejected, CapabilityMissing
 from celeriac.kernel.ids import uuid
 from celeriac.ports.orders import Order
 
@@ -149,8 +149,16 @@ class Control:
     def keep_revoked(self, ids: Sequence[str]) -> set[str]:
         """Write down for the fleet that tasks are revoked, and take back what waits; return which."""
         until = time.time() + KEPT_FOR
-        self._order([Order("revoke", one, expires_at=until) for one in ids])
+        self._order_if_kept([Order("revoke", one, expires_at=until) for one in ids])
         return withdraw(self._app, ids)
+
+    def _order_if_kept(self, orders: Sequence[Order]) -> None:
+        try:
+            self._order(orders)
+        except BrokerRejected as error:
+            logger.warning(
+                "the revocation is not kept, and reaches only workers that listen now: %s", error
+            )
 
     def _order(self, orders: Sequence[Order]) -> bool:
         kept = self._app.orders
@@ -175,7 +183,7 @@ class Control:
                 for header, value in stamps.items()
                 for one in (value if isinstance(value, (list, tuple, set)) else (value,))
             ]
-            self._order([Order("stamp", pair, expires_at=until) for pair in pairs])
+            self._order_if_kept([Order("stamp", pair, expires_at=until) for pair in pairs])
         arguments = {"headers": stamps, "terminate": terminate, "signal": signal}
         return self.broadcast("revoke_by_stamped_headers", arguments, destination, **options)
 

@@ -39,6 +39,7 @@ TOGETHER = 500
 """Orders in one message."""
 AHEAD = 200
 """Messages that the server sends before they are acknowledged."""
+NOT_FOUND = 404
 ALMOST = 1.0
 """Seconds that a giver waits until its own reader has seen what it gave."""
 
@@ -58,6 +59,10 @@ class _Batch(msgspec.Struct):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Batch)
+
+
+class _Away(BrokerRejected):
+    """The server is there, and the streams are not: what else is asked of it works."""
 
 
 class AMQPOrders:
@@ -138,6 +143,8 @@ class AMQPOrders:
             return
         try:
             self._server.ask(_declared)
+        except _Away:
+            raise
         except BrokerRejected as error:
             self._refused = f"this server keeps no standing orders, as they need streams (RabbitMQ 3.9): {error}"
             raise BrokerRejected(self._refused) from error
@@ -171,6 +178,8 @@ def _declared() -> Generator[Step, Any, None]:
         try:
             yield _declaration(stream)
         except Refused as refused:
+            if refused.code == NOT_FOUND:  # its node is not up yet
+                raise _Away(f"the standing orders are away: {refused}") from refused
             if "inequivalent" not in refused.text:
                 raise
             # It is there in another way: whoever made it knows better.
