@@ -181,11 +181,14 @@ def test_a_quorum_queue_more(make: Make, tag: str) -> None:
         quorum = {"x-queue-type": "quorum"}
         app.control.add_consumer(more, options={"queue_arguments": quorum})
         eventually(lambda: len(worker.queues) == 2, within=20)
+        epoch = worker._consumer._epoch  # type: ignore[union-attr]
         app.send_task("note", (2,), queue=more)
         app.send_task("note", (3,))
         eventually(lambda: sorted(app.noted) == [2, 3], within=20)
         gate.set()
         eventually(lambda: not worker.held.all(), within=20)
+        # Over the same connection: otherwise another worker could have got what runs here.
+        assert worker._consumer._epoch == epoch == 1  # type: ignore[union-attr]
     assert runs == [1]
     assert [ready(app, one) for one in (first, more)] == [0, 0]
 

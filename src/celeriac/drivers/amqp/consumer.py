@@ -133,9 +133,9 @@ class AMQPConsumer:
             logger.warning("%s: the channel was closed, consuming again: %s", self.owner, reason)
         self._on_began(connection)
 
-    def _restart(self, reason: str, level: int = logging.WARNING) -> None:
-        """Begin anew on another channel."""
-        logger.log(level, "%s: %s, declaring and consuming again", self.owner, reason)
+    def _restart(self, reason: str) -> None:
+        """Begin anew: the server has ended a subscription, so its queue was deleted."""
+        logger.warning("%s: %s, declaring and consuming again", self.owner, reason)
         channel = self._channel
         if channel is not None and channel.is_open:
             channel.close()
@@ -482,9 +482,8 @@ class AMQPConsumer:
     def _renew(self) -> None:
         subscriptions = self._subscriptions
         if subscriptions.shared and self._has_quorum(subscriptions.queues):
-            self._restart("a quorum queue wants a window of its own", logging.INFO)
-        else:
-            subscriptions.renew()
+            subscriptions.part()
+        subscriptions.renew()
 
     def _give_back(self, messages: Sequence[Incoming]) -> None:
         """Put back what was pushed to us and never handed out."""

@@ -115,6 +115,18 @@ class Subscriptions:
                     channel.basic_qos(prefetch_count=self.window)
                 self._consume(queue)
 
+    def part(self) -> None:
+        """Have a window for each queue from the next `renew` on; what was pushed stays as it is."""
+        self.shared = False
+        channel = self._channel
+        if channel is None or not channel.is_open or not self.window:
+            return
+        for tags in self._tags.values():
+            for tag in tags:
+                channel.basic_cancel(tag)
+        self._tags = {}
+        channel.basic_qos(prefetch_count=0, global_qos=True)  # quorum queues refuse any other
+
     def stop(self, done: threading.Event) -> None:
         """Let the server push nothing more; `done` is set when it has said so."""
         channel, left = self._channel, [tag for tags in self._tags.values() for tag in tags]
