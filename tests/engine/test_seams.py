@@ -235,6 +235,16 @@ def test_a_rate_that_is_changed_forgets_the_old_queue(app: Celeriac) -> None:
     assert late.again.not_before < time.time() + 5
 
 
+def test_who_is_put_off_comes_a_turn_after_another(app: Celeriac) -> None:
+    task = app.task(name="t")(lambda: None)
+    gate = RateGate({"t": "1/m"})
+    began = time.time()
+    assert gate(delivery_of(app, task)) is None
+    late = [gate(delivery_of(app, task)) for _ in range(3)]
+    turns = [round(one.again.not_before - began) for one in late if one and one.again]
+    assert turns == [60, 120, 180]
+
+
 def test_a_rate_that_goes_while_it_is_asked(app: Celeriac) -> None:
     """Remote control takes limits away in a thread of its own: the fetcher must not die of it."""
     task = app.task(name="t")(lambda: None)

@@ -7,6 +7,7 @@ May import: kernel.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -183,7 +184,8 @@ class RateGate:
         if bucket is None or bucket.take(now):
             return None
         # Each one that is put off takes the next turn, so that they come back one by one.
-        turn = max(now + bucket.wait(now), self._queue_until.get(name, 0.0)) + 1 / bucket.rate
+        behind = self._queue_until.get(name, -math.inf) + 1 / bucket.rate
+        turn = max(now + bucket.wait(now), behind)
         limit = now + max(60.0, 100 / bucket.rate)
         turn = min(turn, limit)
         self._queue_until[name] = turn
