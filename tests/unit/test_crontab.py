@@ -115,8 +115,12 @@ def test_as_cronsim(data: Any, zone: str, line: str) -> None:
     theirs = CronSim(line, dt.datetime.fromtimestamp(start, tz))
     at: float | None = start
     expected: list[int] = []
+    wild = any(field.startswith("*") for field in line.split()[:2])
     for moment in theirs:
         instant = int(moment.timestamp())
+        # Where a day begins in a gap, cronsim names that midnight, whatever hours are asked for; what
+        # keeps its beat has no run to make up for there.  The walk below checks those days.
+        assume(not wild or dt.datetime.fromtimestamp(instant, tz).hour == moment.hour)
         # cronsim names one instant once for each of the times that a gap swallowed
         if instant > (expected[-1] if expected else start):
             expected.append(instant)
