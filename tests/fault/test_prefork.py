@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import random
+import select
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ import pytest
 from celeriac.kernel.errors import WorkerLostError
 from celeriac.kernel.message import Delivery
 from celeriac.pools.processes import ProcessPool, nursery, watch
+from celeriac.pools.processes.zygote import Keeper
 from celeriac.ports.pool import Run, TaskFrame
 from celeriac.testing.contract.pool import Gate, Heard, Runner, deliveries, delivery, ids
 from celeriac.testing.eventually import eventually
@@ -431,3 +433,15 @@ def test_a_storm_of_kills(start: Start, heard: Heard, seconds: float, seed: int)
     everybody = [keeper, *below(keeper)]
     assert not pool.stop(deadline=time.monotonic() + 10)
     eventually(lambda: not any(map(alive, everybody)))
+
+
+def test_who_forks_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its worker is gone and has not read all that it said: that is no error."""
+    keeper = Keeper(lambda sock, number: 0)
+    zygote = keeper.zygote()
+    eventually(lambda: below(keeper.pid))
+    select.select([keeper.sock], [], [])  # it said that the zygote is born
+    keeper.sock.close()
+    zygote.sock.close()
+    assert os.waitpid(keeper.pid, 0)[1] == 0
+    assert capfd.readouterr().err == ""

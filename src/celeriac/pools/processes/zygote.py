@@ -197,16 +197,18 @@ def _fork_on_demand(sock: socket.socket, be: Be) -> int:
     signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
     gc.freeze()
     numbers: dict[int, int] = {}
-    while True:
-        ready, _, _ = select.select([sock.fileno(), wake[0]], [], [])
-        if wake[0] in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.read(wake[0], 4096)
-            for pid, status in _ended():
-                if pid in numbers:
-                    sock.send(_EVENT.pack(numbers.pop(pid), pid, status))
-        if sock.fileno() in ready and not _fork_one(sock, be, numbers, wake):
-            return 0
+    with contextlib.suppress(ConnectionError):  # who asks is gone, and did not read all we said
+        while True:
+            ready, _, _ = select.select([sock.fileno(), wake[0]], [], [])
+            if wake[0] in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake[0], 4096)
+                for pid, status in _ended():
+                    if pid in numbers:
+                        sock.send(_EVENT.pack(numbers.pop(pid), pid, status))
+            if sock.fileno() in ready and not _fork_one(sock, be, numbers, wake):
+                break
+    return 0
 
 
 def _fork_one(sock: socket.socket, be: Be, numbers: dict[int, int], wake: tuple[int, int]) -> bool:
