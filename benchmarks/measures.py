@@ -74,8 +74,19 @@ def per_second(call: Callable[[], Any], seconds: float = 2.0) -> float:
     return count / (time.perf_counter() - begun)
 
 
-def bare_insert(folder: Path) -> float:
-    """Return single FULL inserts per second into a table shaped like the queue's."""
+def in_turns(call: Callable[[], Any], other: Callable[[], Any]) -> tuple[float, float]:
+    """Return how often each of two calls runs in a second, in the round of the median ratio.
+
+    They take turns of a fifth of a second: on a machine whose speed changes, figures that were
+    taken seconds apart say nothing about each other.
+    """
+    rounds = [(per_second(call, 0.2), per_second(other, 0.2)) for _ in range(11)]
+    return sorted(rounds, key=lambda pair: pair[0] / pair[1])[len(rounds) // 2]
+
+
+@contextmanager
+def bare_insert(folder: Path) -> Iterator[Callable[[], Any]]:
+    """Give a call that makes a single FULL insert into a table shaped like the queue's."""
     db = apsw.Connection(str(folder / "bare.db"))
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
@@ -95,21 +106,20 @@ def bare_insert(folder: Path) -> float:
             (f"01234567-{number:028d}", body),
         )
 
-    found = per_second(insert)
+    yield insert
     db.close()
-    return found
 
 
-def bare_push(url: str) -> float:
-    """Return single LPUSHes per second, of messages of a like size."""
+@contextmanager
+def bare_push(url: str) -> Iterator[Callable[[], Any]]:
+    """Give a call that makes a single LPUSH, of a message of a like size."""
     import redis
 
     client = redis.Redis.from_url(url)
     body = b"x" * 300
-    found = per_second(lambda: client.lpush("bare", body))
+    yield lambda: client.lpush("bare", body)
     client.delete("bare")
     client.close()
-    return found
 
 
 def batch(side: Any, count: int) -> float:

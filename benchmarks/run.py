@@ -7,6 +7,7 @@ not installed stays empty.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -30,6 +31,10 @@ POOLS = (
     ("asyncio -c 2", "asyncio", 2),
 )
 KINDS = (("results", "bench.noop"), ("no results", "bench.noop_ignored"))
+
+
+EACH = 20
+"""Sends between two looks at the clock: some rivals open a connection for each series."""
 
 
 def rate(value: float) -> str:
@@ -133,13 +138,19 @@ def sends(table: Table, every: list[Any], folder: Path) -> None:
     for side in every:
         ours = isinstance(side, sides.Ours)
         clear(side)
-        one_by_one.append(measures.per_second(lambda side=side: side.send_many(KINDS[1][1], 1)))
-        if not ours or side.url.startswith("sqlite"):
-            bare.append(measures.bare_insert(folder) if ours else None)
-        elif side.url.startswith("redis"):
-            bare.append(measures.bare_push(side.url))
+        sender = side.send_each if ours else side.send_many  # the others' is one by one as well
+        send = functools.partial(sender, KINDS[1][1], EACH)
+        rates: tuple[float, float | None]
+        if ours and side.url.startswith("sqlite"):
+            with measures.bare_insert(folder) as insert:
+                rates = measures.in_turns(send, insert)
+        elif ours and side.url.startswith("redis"):
+            with measures.bare_push(side.url) as push:
+                rates = measures.in_turns(send, push)
         else:
-            bare.append(None)
+            rates = measures.per_second(send), None
+        one_by_one.append(rates[0] * EACH)
+        bare.append(rates[1])
         batch.append(measures.batch(side, 50_000) if ours else None)
         coroutines.append(measures.by_coroutines(side) if ours else None)
         clear(side)

@@ -150,6 +150,11 @@ class Ours:
             for number in range(count):
                 self.app.send_task(name, (number,))
 
+    def send_each(self, name: str, count: int) -> None:
+        """Send tasks one by one."""
+        for number in range(count):
+            self.app.send_task(name, (number,))
+
     def close(self) -> None:
         """Let go of the connections."""
         self.app.close()
