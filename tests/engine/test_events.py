@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from celeriac import Celeriac, signals
 from celeriac.drivers.memory import MemoryFamily
 from celeriac.events.emitter import Emitter
+from celeriac.events.heart import Heart
 from celeriac.events.snapshot import Polaroid, evcam
 from celeriac.kernel.errors import BrokerUnavailable, Reject
 from celeriac.kernel.events import TASK_FIELDS, WORKER_FIELDS, event, read
@@ -261,6 +263,34 @@ def test_what_nobody_hears_is_not_written_and_not_counted_as_lost() -> None:
     emitter.flush()
     assert len(bus.sent) == 2_500
     assert emitter.dropped == 0
+
+
+def test_no_events_are_made_while_nobody_hears_them(app: Celeriac) -> None:
+    bus: Any = Bus()
+    bus.listens = False
+    told: list[bool] = []
+    emitter = Emitter(lambda: bus, "w1@here", rest=told.append)
+    emitter.put([event("a-b", 0.0, {})] * 1_000)
+    eventually(lambda: told == [True, False])
+    bus.listens = True
+    emitter.put([event("a-b", 0.0, {})] * 1_000)
+    emitter.close()
+    assert told == [True, False]
+    assert len(bus.sent) == 1_000
+
+
+def test_a_resting_switch_is_on_when_events_are_asked_for() -> None:
+    switch = bytearray(1)
+    worker: Any = types.SimpleNamespace(app=None, hostname="w1@here")
+    heart = Heart(worker, switch, beats=False, frequency=None)
+    heart.enabled = True
+    heart._rest(True)
+    assert (heart.enabled, switch[0]) == (True, 0)
+    heart.enabled = True  # a monitor has come
+    assert switch[0] == 1
+    heart.enabled = False
+    heart._rest(False)
+    assert (heart.enabled, switch[0]) == (False, 0)
 
 
 def test_who_never_reads_stops_nobody(app: Celeriac, listener: Listener) -> None:

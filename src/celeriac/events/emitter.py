@@ -31,6 +31,8 @@ MANY = 4_000
 """Events that end the pause: each write of a bus costs much more than what is in it."""
 FEW = 50
 """Events that are written whether anybody listens or not: asking costs as much."""
+REST = 0.5
+"""Seconds in which no events are made once nobody was found to listen."""
 COMPLAIN = 60.0
 """Seconds between two complaints about lost events."""
 
@@ -45,10 +47,19 @@ class Emitter:
 
     :param bus: returns the bus; asked for each batch, as connections come and go.
     :param hostname: the node's name, as readers are to see it.
+    :param rest: called with True when events need not be made for a while, as nobody listens, and
+        with False when they must be again.
     """
 
-    def __init__(self, bus: Callable[[], Bus], hostname: str, *, size: int = SIZE) -> None:
-        self._bus = bus
+    def __init__(
+        self,
+        bus: Callable[[], Bus],
+        hostname: str,
+        *,
+        size: int = SIZE,
+        rest: Callable[[bool], None] = lambda resting: None,
+    ) -> None:
+        self._bus, self._rest = bus, rest
         self.hostname = hostname
         self._stamp = Stamp(hostname, os.getpid(), _hours_west())
         self._ring: deque[Line] = deque(maxlen=size)
@@ -56,6 +67,7 @@ class Emitter:
         self._some, self._many = threading.Event(), threading.Event()
         self._awake = False
         """Whether the thread knows that something waits: an event asked for would be a call."""
+        self._unheard = False
         self._stopping = False
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
@@ -92,7 +104,12 @@ class Emitter:
             self._some.wait()
             if not self._stopping:
                 self._many.wait(PAUSE)
+            self._unheard = False
             self.flush()
+            if self._unheard and not self._stopping:
+                self._rest(True)
+                self._many.wait(REST)
+                self._rest(False)
 
     def flush(self) -> None:
         """Send what waits, now."""
@@ -112,6 +129,7 @@ class Emitter:
         try:
             bus = self._bus()
             if count > FEW and not bus.heard(TOPIC):
+                self._unheard = True
                 while taken < count:
                     ring.popleft()
                     taken += 1

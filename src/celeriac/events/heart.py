@@ -26,7 +26,7 @@ class Heart:
 
     :param worker: whose figures are sent.
     :param switch: shared with the processes that run tasks: `switch[0]` is 1 while events of
-        tasks are wanted.
+        tasks are to be made: they are wanted, and somebody may listen.
     :param beats: send the worker's own events; those of tasks are the tasks' concern.
     :param frequency: seconds between two heartbeats.
     """
@@ -37,7 +37,8 @@ class Heart:
         self._worker, self._switch = worker, switch
         self._beats = beats
         self._frequency = frequency or FREQUENCY
-        self._emitter = Emitter(lambda: worker.app.bus, worker.hostname)
+        self._enabled = bool(switch[0])
+        self._emitter = Emitter(lambda: worker.app.bus, worker.hostname, rest=self._rest)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="celeriac-heart", daemon=True)
         self.put = self._emitter.put
@@ -45,11 +46,15 @@ class Heart:
     @property
     def enabled(self) -> bool:
         """Whether events of tasks are sent; assignable while they run."""
-        return bool(self._switch[0])
+        return self._enabled
 
     @enabled.setter
     def enabled(self, on: bool) -> None:
-        self._switch[0] = int(on)
+        self._enabled = on
+        self._switch[0] = int(on)  # at once, as who asks for events listens
+
+    def _rest(self, resting: bool) -> None:
+        self._switch[0] = int(self._enabled and not resting)
 
     @property
     def dropped(self) -> int:
