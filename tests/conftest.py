@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from tests.support.certificates import certificates
 from tests.support.postgres import PostgreSQL
 from tests.support.project import Project
-from tests.support.rabbitmq import RabbitMQ, rabbitmq_missing
+from tests.support.rabbitmq import RabbitMQ, need_rabbitmq
 from tests.support.rabbitmq import start as start_rabbitmq
 
 
@@ -33,11 +32,7 @@ def project(tmp_path: Path) -> Iterator[Callable[[str], Project]]:
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """Start one RabbitMQ for all tests of a session; skip where there is none, but not in CI."""
-    if rabbitmq_missing():
-        reason = "rabbitmq-server is not installed (tools/servers.sh)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need_rabbitmq()
     folder = tmp_path_factory.mktemp("rmq")
     tls = certificates(folder / "tls") if shutil.which("openssl") else None
     server = start_rabbitmq(folder, tls=tls)

@@ -18,7 +18,7 @@ from tests.support.browser import BINARY, dom
 from tests.support.page import Reader, shown_as_they_are
 from tests.support.ports import free_port
 from tests.support.project import eventually
-from tests.support.rabbitmq import RabbitMQ, rabbitmq_missing
+from tests.support.rabbitmq import RabbitMQ, need_rabbitmq
 from tests.support.redis import RedisServer, need_redis
 from tests.support.web import EXAMPLES, Make
 
@@ -32,8 +32,7 @@ PAGE = EXAMPLES.parent / "docs" / "walkthrough-dcelery.md"
 def reader(tmp_path: Path, example: Make) -> Iterator[Reader]:
     """Copy the example; its `rabbitmq-server` has a node, a folder and ports of its own."""
     need_redis()
-    if rabbitmq_missing():
-        pytest.skip("rabbitmq-server is not installed")
+    need_rabbitmq()
     server = RabbitMQ(tmp_path / "rabbitmq")
     tools = tmp_path / "bin"
     tools.mkdir()

@@ -12,19 +12,16 @@ import pytest
 
 from celeriac import Celeriac, Queue
 from celeriac.testing.eventually import eventually
-from tests.support.rabbitmq import RabbitMQ, rabbitmq_missing, start
+from tests.support.rabbitmq import RabbitMQ, need_rabbitmq, start
 
 pytest.importorskip("celeriac.drivers.amqp")
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(rabbitmq_missing(), reason="rabbitmq-server is not installed"),
-]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RabbitMQ]]:
+    need_rabbitmq()
     folder: Path = tmp_path_factory.mktemp("two")
     first = start(folder / "a")
     nodes = [first]

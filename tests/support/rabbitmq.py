@@ -1,7 +1,7 @@
 """A RabbitMQ of the tests' own: private ports, node name, data and cookie; gone when they end.
 
-Owns: RabbitMQ, start, rabbitmq_missing.
-May import: the standard library, tests.support.certificates.
+Owns: RabbitMQ, start, need_rabbitmq.
+May import: pytest, tests.support.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.certificates import Certificates
 from tests.support.ports import free_port
 
@@ -22,9 +24,13 @@ START = 90.0
 """Seconds that a server may take to start on a busy machine."""
 
 
-def rabbitmq_missing() -> bool:
-    """Return whether there is no rabbitmq-server on this machine."""
-    return shutil.which("rabbitmq-server") is None
+def need_rabbitmq() -> None:
+    """Skip the test where there is no RabbitMQ; in CI that is a failure."""
+    if shutil.which("rabbitmq-server") is None:
+        reason = "rabbitmq-server is not installed (tools/servers.sh)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 class RabbitMQ:
