@@ -353,6 +353,13 @@ def rejection(address: Address, error: BaseException) -> CeleryError:
     hint = ""
     if address.tls is None and "Stream connection lost" in text:
         hint = " (where the server speaks TLS on that port, the URL is amqps://)"
+    elif address.tls is not None and "Stream connection lost" in text:
+        # In TLS 1.3 (RFC 8446, 4.4) the server looks at our certificate when we have begun to write:
+        # its alert may come too late to be read.
+        hint = (
+            " (where the server wants a certificate that it trusts, name yours in broker_use_ssl ="
+            " {'certfile': ..., 'keyfile': ...})"
+        )
     return BrokerUnavailable(f"{address.shown} cannot be reached: {text}{hint}")
 
 
